@@ -1,0 +1,44 @@
+# `make run`: the page. `make test`: everything that CI runs. Both install first; the second time is quick.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_WAIT_POLICY ?= PASSIVE
+export TOKENIZERS_PARALLELISM ?= true
+
+.PHONY: run test fast check fix bench install install-dev
+
+run: install
+	$(BIN)/python app.py
+
+test: check
+	$(BIN)/python -m pytest -m "not true and not browser"
+	$(BIN)/python -m pytest -m "true or browser"
+
+fast: check
+	$(BIN)/python -m pytest -m "not true and not browser"
+
+check: install-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+fix: install-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install-dev
+	$(BIN)/python bench/train.py
+
+install: .venv/installed
+	@$(BIN)/python -m ftui starter
+
+install-dev: install .venv/installed-dev
+
+.venv/installed: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@bash tests/install_browser.sh $(BIN)
+	touch $@

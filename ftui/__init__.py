@@ -1,0 +1,11 @@
+"""ftui: pick a base model, map columns, see what is learned, train, prove it, merge and chat, on one page.
+
+A file imports only from floors below its own; `tests/test_architecture.py` reads the line and holds the code against it.
+"""
+
+FLOORS = """
+app, __main__ > web > ui > background > loop > train, evaluate, merge, chat > examples, replies > runs
+> config > encoding, models, dataset, template, device > errors
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,238 @@
+"""The terminal door: `python -m ftui app|check|train|evaluate|merge|chat|runs|presets|starter`.
+
+Every command: exit 0 on success, 2 on a mistake told in one line on standard error; `--json` prints one JSON object as
+the last line of standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from ftui.errors import UserError
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning workers starve the page and each other
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        found = options.command(options)
+    except UserError as error:
+        print(f"ftui: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ftui: interrupted; what was saved is kept.", file=sys.stderr)
+        return 130
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False, default=str))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="the folder of runs")
+    common.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser = argparse.ArgumentParser(prog="ftui", description="Fine-tune, prove and show a small language model.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, function: Any, help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, parents=[common], help=help, description=help)
+        added.set_defaults(command=function)
+        return added
+
+    app = command("app", _app, "the page")
+    app.add_argument("--host", default="127.0.0.1")
+    app.add_argument("--port", type=int, default=7860)
+    app.add_argument("--password", help="needed on any address but this machine's own; better set FTUI_PASSWORD")
+    check = command("check", _check, "what a run would learn, and what stands in its way; trains nothing")
+    train = command("train", _train, "the whole loop: data, base answers, training, tuned answers, merge, proof")
+    for added in (check, train):
+        added.add_argument("config", metavar="CONFIG", help="a YAML file or the name of a preset")
+        added.add_argument("--set", action="append", default=[], metavar="key=value", dest="overrides")
+    chat = command("chat", _chat, "replies of a run's model; without a prompt, a conversation")
+    evaluate = command("evaluate", _evaluate, "base and tuned model on the test rows once more")
+    merge = command("merge", _merge, "adapter + base -> merged, with proof")
+    for added in (chat, evaluate, merge):
+        added.add_argument("run", metavar="RUN", help="a run's name or folder, or last")
+    chat.add_argument("--prompt", action="append", default=[], metavar="TEXT")
+    chat.add_argument("--column", action="append", default=[], metavar="NAME=VALUE", help="a value for the prompt template")
+    chat.add_argument("--model", choices=("merged", "adapter", "base"), default=None)
+    chat.add_argument("--temperature", type=float, default=0.0)
+    chat.add_argument("--max-new-tokens", type=int, default=256)
+    command("runs", _runs, "all runs, the newest first")
+    command("presets", _presets, "all presets")
+    command("starter", _starter, "fetch the starter model, once")
+    return parser
+
+
+def _app(options: argparse.Namespace) -> None:
+    from ftui.web import serve
+
+    serve(options.runs, options.host, options.port, options.password)
+
+
+def _check(options: argparse.Namespace) -> dict[str, Any]:
+    from ftui.check import check
+    from ftui.config import RunConfig
+
+    found = check(RunConfig.load(options.config, options.overrides))
+    if not options.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    return found
+
+
+def _train(options: argparse.Namespace) -> dict[str, Any]:
+    from ftui.config import RunConfig
+    from ftui.device import Lease
+    from ftui.loop import carry_out, summary
+    from ftui.runs import RunStore
+
+    run = RunStore(options.runs).create(RunConfig.load(options.config, options.overrides))
+    print(f"Run {run.run_id}", flush=True)
+    done = threading.Event()
+    printer = threading.Thread(target=_print_events, args=(run, done), daemon=True)
+    printer.start()
+    try:
+        state = carry_out(run, Lease())
+    finally:
+        done.set()
+        printer.join()
+    if state == "failed":
+        raise UserError(run.events()[-1].message)
+    return summary(run)
+
+
+def _print_events(run: Any, done: threading.Event) -> None:
+    """Every state, message and measurement of the run as it comes."""
+    printed = 0
+    while True:
+        last = done.wait(0.5)
+        events = run.events()
+        for event in events[printed:]:
+            line = _event_line(event)
+            if line:
+                print(line, flush=True)
+        printed = len(events)
+        if last:
+            return
+
+
+def _event_line(event: Any) -> str:
+    if event.type in ("state", "message"):
+        return event.message
+    if event.type == "metrics":
+        loss, name = (event.data["loss"], "loss") if event.data["loss"] is not None else (event.data["validation_loss"], "validation loss")
+        return f"  step {event.data['step']} of {event.data['steps']}: {name} {loss:.4f}, {event.data['tokens_per_second']:.0f} tokens/s"
+    return f"  asked at step {event.data['step']}: {event.data['reply'][:150]!r}"
+
+
+def _chat(options: argparse.Namespace) -> dict[str, Any] | None:
+    from ftui.chat import ChatSettings, load_for_chat, stream_reply
+    from ftui.config import checked
+    from ftui.runs import RunStore
+
+    run = RunStore(options.runs).find(options.run)
+    settings = checked(ChatSettings, {"temperature": options.temperature, "max_new_tokens": options.max_new_tokens})
+    values = dict(_column(text) for text in options.column)
+    which = options.model or ("merged" if run.merged_dir.is_dir() else "adapter")
+    model, encoding = load_for_chat(run, which)
+
+    def reply(text: str, history: list[dict[str, Any]]) -> dict[str, Any]:
+        messages = run.config.template.turn(text, values, history)
+        *_, words = stream_reply(model, encoding, messages, settings, threading.Event())
+        tokens = len(encoding.tokenizer(words, add_special_tokens=False)["input_ids"])
+        return {"reply": words, "prompt": encoding.prompt(messages), "tokens": tokens, "model": which, "messages": messages}
+
+    prompts = options.prompt or ([""] if values else [])
+    if not prompts:
+        return _converse(reply)
+    replies = [reply(text, []) for text in prompts]
+    for found in replies:
+        print(found["reply"])
+        found.pop("messages")
+    return {**replies[-1], "replies": replies}
+
+
+def _converse(reply: Any) -> None:
+    """A conversation in the terminal, until an empty line or the end of input."""
+    history: list[dict[str, Any]] = []
+    while True:
+        try:
+            text = input("> ")
+        except EOFError:
+            return
+        if not text.strip():
+            return
+        found = reply(text, history)
+        print(found["reply"])
+        history = [message for message in found["messages"] if message["role"] != "system"]
+        history.append({"role": "assistant", "content": found["reply"]})
+
+
+def _column(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--column takes NAME=VALUE; “{text}” has no “=”.")
+    return name.strip(), value
+
+
+def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    from ftui.device import Lease
+    from ftui.evaluate import report_markdown
+    from ftui.loop import evaluate_again
+    from ftui.runs import RunStore
+
+    report = evaluate_again(RunStore(options.runs).find(options.run), Lease())
+    print(report_markdown(report))
+    return report
+
+
+def _merge(options: argparse.Namespace) -> dict[str, Any]:
+    from ftui.device import Lease
+    from ftui.loop import merge_again
+    from ftui.runs import RunStore
+
+    run = RunStore(options.runs).find(options.run)
+    proof = merge_again(run, Lease())
+    print(f"Merged into {run.merged_dir}")
+    return {"merged": str(run.merged_dir), "proof": proof}
+
+
+def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
+    from ftui.runs import RunStore
+
+    found = [
+        {"run": run.run_id, "state": run.state, "path": str(run.path), "base_model": run.config.base_model}
+        for run in RunStore(options.runs).list()
+    ]
+    for run in found:
+        print(f"{run['run']}  {run['state']:<12} {run['base_model']}")
+    return found
+
+
+def _presets(options: argparse.Namespace) -> list[dict[str, Any]]:
+    from ftui.config import presets
+
+    found = [{"preset": p.name, "title": p.title, "needs": p.needs, "base_model": p.config.base_model} for p in presets()]
+    for preset in found:
+        print(f"{preset['preset']:<10} {preset['title']}. {preset['needs']}")
+    return found
+
+
+def _starter(options: argparse.Namespace) -> dict[str, Any]:
+    from ftui.models import STARTER, origin, starter_folder
+
+    folder = starter_folder()
+    print(f"Starter model: {origin(STARTER, folder)}.")
+    return {"path": str(folder), "origin": origin(STARTER, folder)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

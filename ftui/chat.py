@@ -1,0 +1,167 @@
+"""chat: one loaded model that answers, asked through the very template it was trained with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pydantic import Field
+
+from ftui.config import Settings, Whole
+from ftui.device import Lease, release_memory
+from ftui.encoding import Encoding, Message
+from ftui.errors import UserError
+from ftui.models import load_model, load_tokenizer, model_folder
+from ftui.runs import Run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Which = Literal["merged", "adapter", "base"]
+
+
+class ChatSettings(Settings):
+    """Fields of `transformers.GenerationConfig`. Temperature 0 is greedy: the likeliest token each time."""
+
+    temperature: float = Field(
+        0.0, ge=0, le=2, title="Temperature", description="0 always takes the likeliest word; higher is more varied."
+    )
+    top_p: float = Field(
+        0.95, gt=0, le=1, title="Top-p", description="Chooses among the likeliest words that together reach this share."
+    )
+    max_new_tokens: Whole = Field(
+        256, ge=1, le=8192, title="Longest reply (tokens)", description="Replies are cut here."
+    )
+
+
+class Loaded(NamedTuple):
+    run_id: str
+    which: str
+    model: PreTrainedModel
+    encoding: Encoding
+
+
+class ChatModel:
+    """The model that is loaded for chat, at most one. It holds the lease for as long as it loads or answers."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._loaded: Loaded | None = None
+
+    def stream(
+        self, run: Run, which: Which, messages: Sequence[Message], settings: ChatSettings, stop: threading.Event
+    ) -> Iterator[str]:
+        """The reply so far, again and again until it is whole; ends early once `stop` is set. UserError when the accelerator is busy."""
+        with self._lease.held_by("the chat", timeout=2):
+            loaded = self._load(run, which)
+            yield from stream_reply(loaded.model, loaded.encoding, messages, settings, stop)
+
+    def unload(self) -> None:
+        self._loaded = None
+        release_memory()
+
+    def _load(self, run: Run, which: Which) -> Loaded:
+        if self._loaded is None or (self._loaded.run_id, self._loaded.which) != (run.run_id, which):
+            self.unload()
+            self._loaded = Loaded(run.run_id, which, *load_for_chat(run, which))
+        return self._loaded
+
+
+def load_for_chat(run: Run, which: Which) -> tuple[PreTrainedModel, Encoding]:
+    """The merged model, the adapter on its base as it was trained, or the untouched base; asked as the run was trained."""
+    encoding = chat_encoding(run)
+    if which == "merged":
+        if not run.merged_dir.is_dir():
+            raise UserError(
+                f"Run {run.run_id} has no merged model yet. `python -m ftui merge {run.run_id}` makes it; or chat with its adapter."
+            )
+        return load_model(run.merged_dir).eval(), encoding
+    base = model_folder(run.config.base_model, run.config.revision)
+    if which == "base":
+        return load_model(base).eval(), encoding
+    return load_adapted(run, base).eval(), encoding
+
+
+def load_adapted(run: Run, base_dir: Path) -> PreTrainedModel:
+    """Base and adapter in the precision they were trained in."""
+    from peft import PeftModel
+
+    if not run.adapter_dir.is_dir():
+        raise UserError(f"Run {run.run_id} has no adapter: it was not trained far enough. Start it again.")
+    return PeftModel.from_pretrained(load_model(base_dir, run.config.quantization), run.adapter_dir)
+
+
+def chat_encoding(run: Run) -> Encoding:
+    """The encoding that was saved with the adapter; that of the config where nothing is trained yet."""
+    if run.adapter_dir.is_dir():
+        return Encoding(load_tokenizer(run.adapter_dir))
+    return Encoding(load_tokenizer(model_folder(run.config.base_model, run.config.revision)), run.config.chat_template)
+
+
+def stream_reply(
+    model: PreTrainedModel,
+    encoding: Encoding,
+    messages: Sequence[Message],
+    settings: ChatSettings,
+    stop: threading.Event,
+) -> Iterator[str]:
+    """The reply so far, each time it has grown."""
+    import torch
+    from transformers import StoppingCriteria, TextIteratorStreamer
+
+    class Wish(StoppingCriteria):
+        def __call__(self, input_ids, scores, **kwargs):
+            return torch.full((len(input_ids),), stop.is_set(), device=input_ids.device)
+
+    ids = encoding.prompt_ids(messages)
+    _check_context(model, len(ids), settings.max_new_tokens)
+    sampling = (
+        {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p}
+        if settings.temperature
+        else {"do_sample": False}
+    )
+    streamer = TextIteratorStreamer(encoding.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    failures: list[BaseException] = []
+
+    def generate() -> None:
+        try:
+            prompt = torch.tensor([ids], device=model.device)
+            model.generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=settings.max_new_tokens,
+                eos_token_id=encoding.stop_token_ids,
+                pad_token_id=encoding.tokenizer.pad_token_id,
+                streamer=streamer,
+                stopping_criteria=[Wish()],
+                **sampling,
+            )
+        except BaseException as error:  # handed to the reader below; a silent thread would leave it waiting
+            failures.append(error)
+            streamer.end()
+
+    writer = threading.Thread(target=generate, daemon=True)
+    writer.start()
+    text = ""
+    try:
+        for piece in streamer:
+            if piece:
+                text += piece
+                yield text
+    finally:
+        stop.set()
+        writer.join()
+    if failures:
+        raise failures[0]
+    if not text:
+        yield ""
+
+
+def _check_context(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: int) -> None:
+    context = model.config.get_text_config().to_dict().get("max_position_embeddings")
+    if context and prompt_tokens + max_new_tokens > context:
+        raise UserError(
+            f"This conversation has {prompt_tokens} tokens; with {max_new_tokens} for the reply it is longer than the {context} the model can read. Clear the chat or shorten the reply."
+        )

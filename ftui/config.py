@@ -1,0 +1,283 @@
+"""RunConfig: everything that is needed to repeat a run, under the names the libraries use. YAML in and out.
+
+A setting is declared once, here: title, description, bounds and default. The page's inputs, the help, the checks, the
+YAML file and the hand-over to peft and trl all follow from the field. This file does not know how a run is carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from ftui.dataset import DatasetSource, SplitSettings
+from ftui.errors import UserError
+from ftui.template import PromptTemplate
+
+PRESETS_DIR = Path(__file__).parents[1] / "presets"
+
+# YAML 1.1 reads 2e-4 as a string; Gradio's number box gives 3.0 for 3.
+Whole = Annotated[int, BeforeValidator(lambda value: int(float(value)) if _is_whole(value) else value)]
+
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def _is_whole(value: object) -> bool:
+    try:
+        return not isinstance(value, bool) and float(value).is_integer()  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class QuantizationSettings(Settings):
+    """Fields of `transformers.BitsAndBytesConfig`."""
+
+    load_in_4bit: bool = Field(
+        True, title="4-bit base (QLoRA)", description="Keeps the frozen base in 4 bits: a quarter of the memory."
+    )
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = Field(
+        "nf4", title="4-bit type", description="nf4 fits normally distributed weights."
+    )
+    bnb_4bit_use_double_quant: bool = Field(
+        True, title="Double quantization", description="Quantizes the scales, too: saves 0.4 bits a weight."
+    )
+
+
+class LoraSettings(Settings):
+    """Fields of `peft.LoraConfig`."""
+
+    r: Whole = Field(
+        16, ge=1, le=1024, title="Rank", description="How much the adapter can hold. 8 to 32 suits most tasks."
+    )
+    lora_alpha: Whole = Field(
+        32,
+        ge=1,
+        le=4096,
+        title="Alpha",
+        description="Strength of the adapter: scaled by alpha / rank. Usually rank to twice the rank.",
+    )
+    lora_dropout: float = Field(
+        0.0, ge=0, lt=1, title="Dropout", description="Share of adapter inputs dropped while training."
+    )
+    target_modules: str | tuple[str, ...] = Field(
+        "all-linear", title="Target modules", description="Layers that get an adapter: all-linear, or names."
+    )
+    use_rslora: bool = Field(False, title="rsLoRA", description="Scales by alpha / √rank: steadier at high ranks.")
+
+
+class TrainingSettings(Settings):
+    """Fields of `trl.SFTConfig`."""
+
+    num_train_epochs: float = Field(3, gt=0, le=1000, title="Epochs", description="How often every row is seen.")
+    max_steps: Whole = Field(
+        -1, ge=-1, le=10_000_000, title="Steps at most", description="Overrides epochs when above 0; -1 turns it off."
+    )
+    learning_rate: float = Field(
+        2e-4,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Size of a step. 1e-4 to 1e-3 for LoRA; halve it when the loss jumps.",
+    )
+    per_device_train_batch_size: Whole = Field(
+        4, ge=1, le=4096, title="Batch size", description="Rows in one forward pass."
+    )
+    gradient_accumulation_steps: Whole = Field(
+        1,
+        ge=1,
+        le=4096,
+        title="Accumulation",
+        description="Passes that make one step; batch size × this = rows a step.",
+    )
+    max_length: Whole = Field(
+        1024,
+        ge=8,
+        le=1_048_576,
+        title="Longest row (tokens)",
+        description="Longer rows are cut; the Data tab says which.",
+    )
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
+        "linear", title="Schedule", description="How the learning rate falls."
+    )
+    warmup_steps: float = Field(
+        0.03, ge=0, title="Warm-up", description="Below 1: a share of all steps; else a number of steps."
+    )
+    weight_decay: float = Field(0.0, ge=0, le=1, title="Weight decay", description="Pulls adapter weights towards 0.")
+    max_grad_norm: float = Field(
+        1.0, ge=0, le=1000, title="Gradient clipping", description="Longest gradient allowed; 0 turns it off."
+    )
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"] = Field(
+        "adamw_torch", title="Optimizer", description="The 8-bit ones need a GPU."
+    )
+    logging_steps: Whole = Field(
+        1, ge=1, le=10_000, title="Log every … steps", description="How often the training loss is read."
+    )
+    eval_steps: float = Field(
+        0.2,
+        gt=0,
+        title="Check every … steps",
+        description="Validation loss, watch prompts and a checkpoint. Below 1: a share of all steps.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, title="Recompute activations", description="Saves memory for about a third more time. For large models."
+    )
+    seed: Whole = Field(
+        42, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same data, same machine: same run."
+    )
+
+
+class EvaluationSettings(Settings):
+    metrics: Literal["auto"] | tuple[str, ...] = Field(
+        "auto", title="Metrics", description="auto chooses by the shape of the answers."
+    )
+    baselines: tuple[Literal["zero_shot", "few_shot", "retrieval"], ...] = Field(
+        ("zero_shot",), title="Baselines", description="What the tuned model has to beat."
+    )
+    limit: Whole = Field(
+        100,
+        ge=0,
+        le=100_000,
+        title="Test rows",
+        description="At most so many held-out rows are answered; 0 turns the comparison off.",
+    )
+    max_new_tokens: Whole = Field(
+        256, ge=1, le=8192, title="Longest answer (tokens)", description="Answers are cut here."
+    )
+
+
+class RunConfig(Settings):
+    """Everything needed to repeat a run."""
+
+    base_model: str = Field(
+        min_length=1, max_length=300, title="Base model", description="A Hub id, a local folder, or starter."
+    )
+    revision: str | None = Field(None, title="Revision", description="Commit or branch of a Hub model.")
+    chat_template: str = Field(
+        "auto", title="Chat template", description="auto: the model's own; or plain, alpaca, chatml, or a .jinja file."
+    )
+    dataset: DatasetSource
+    template: PromptTemplate
+    split: SplitSettings = SplitSettings()
+    quantization: QuantizationSettings = QuantizationSettings()
+    lora: LoraSettings = LoraSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    watch_prompts: tuple[str, ...] = Field(
+        (),
+        max_length=10,
+        title="Watch prompts",
+        description="Asked before training and at every check. Empty: three validation rows.",
+    )
+
+    @classmethod
+    def parse(cls, values: object) -> RunConfig:
+        """The config in `values`, nested dictionaries. UserError names every mistake at once, each with its path."""
+        if not isinstance(values, dict):
+            raise UserError("A config is a YAML mapping such as `base_model: starter`; this is something else.")
+        return checked(cls, values)
+
+    @classmethod
+    def load(cls, source: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+        """The config in a YAML file or of a preset's name, with `key.key=value` overrides."""
+        path = Path(source)
+        if not path.is_file() and (PRESETS_DIR / f"{source}.yaml").is_file():
+            path = PRESETS_DIR / f"{source}.yaml"
+        if not path.is_file():
+            raise UserError(
+                f"There is no config file or preset “{source}”. `python -m ftui presets` lists the presets."
+            )
+        return cls.from_yaml(path.read_text(encoding="utf-8"), overrides)
+
+    @classmethod
+    def from_yaml(cls, text: str, overrides: Iterable[str] = ()) -> RunConfig:
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"The config is not valid YAML: {' '.join(str(error).split())}") from None
+        for override in overrides:
+            _override(values, override)
+        if isinstance(values, dict):
+            values.pop("about", None)  # a preset's own title and needs, not part of the run
+        return cls.parse(values)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class Preset(BaseModel):
+    """A RunConfig with a name and a sentence on what it is for and what it needs."""
+
+    name: str
+    title: str
+    needs: str
+    config: RunConfig
+
+
+def presets() -> list[Preset]:
+    """All presets of the `presets` folder, the starter first."""
+    found = []
+    for path in PRESETS_DIR.glob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        about = yaml.safe_load(text)["about"]
+        found.append(Preset(name=path.stem, config=RunConfig.from_yaml(text), **about))
+    return sorted(
+        found, key=lambda preset: (preset.config.base_model != "starter", preset.name != "starter", preset.name)
+    )
+
+
+def checked(model: type[Checked], values: dict[str, Any]) -> Checked:
+    """Settings of class `model` from `values`. UserError names every mistake at once, each with its path."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(" · ".join(sentences(model, error))) from None
+
+
+def sentences(model: type[BaseModel], error: ValidationError) -> list[str]:
+    """One sentence a mistake, each with its path: `training.learning_rate: must be greater than 0, not -1.`"""
+    return [_sentence(model, mistake) for mistake in error.errors()]
+
+
+def _sentence(model: type[BaseModel], mistake: Any) -> str:
+    path = ".".join(str(part) for part in mistake["loc"]) or "config"
+    if mistake["type"] == "missing":
+        return f"{path}: is missing."
+    if mistake["type"] == "extra_forbidden":
+        return f"{path}: there is no such key.{_closest(model, mistake['loc'])}"
+    reason = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if mistake["type"] == "value_error":
+        return f"{path}: {reason}"
+    given = mistake["input"]
+    return f"{path}: must be {reason}, not {given!r}." if not isinstance(given, dict) else f"{path}: must be {reason}."
+
+
+def _closest(model: type[BaseModel], location: tuple[Any, ...]) -> str:
+    """“Did you mean …?” from the fields of the settings class at `location`."""
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return ""
+        model = field.annotation
+    close = get_close_matches(str(location[-1]), model.model_fields, n=1)
+    return f" Did you mean {close[0]}?" if close else f" Known keys: {', '.join(model.model_fields)}."
+
+
+def _override(values: Any, override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"--set takes key=value, as in training.learning_rate=1e-4; “{override}” has no “=”.")
+    *parents, last = path.strip().split(".")
+    for part in parents:
+        if not isinstance(values, dict) or not isinstance(values.setdefault(part, {}), dict):
+            raise UserError(f"--set {override}: “{part}” holds no settings of its own.")
+        values = values[part]
+    values[last] = yaml.safe_load(text)

@@ -1,0 +1,96 @@
+"""CSV and TSV. Every cell stays text: `007`, `NA` and `None` are what somebody wrote."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Generator, Iterator
+
+from ftui.dataset.rows import MAX_CELL, MAX_COLUMNS, BrokenRow, Note
+from ftui.dataset.textfile import TextFile
+from ftui.errors import UserError
+
+_DELIMITERS = ",;\t|"
+_SAMPLE = 65_536
+_NOWHERE = "\x1f"  # a delimiter that no text holds: the file has one column
+
+
+def read_delimited(file: TextFile) -> Iterator[dict | BrokenRow | Note]:
+    """Rows of the file. A line that does not fit the header is a BrokenRow; one column too many without text is not."""
+    csv.field_size_limit(MAX_CELL)
+    with file.open() as stream:
+        sample = stream.read(_SAMPLE)
+        stream.seek(0)
+        records = _records(csv.reader(stream, delimiter=_delimiter(sample, file.name), strict=True), file.name)
+        header = yield from _header(records, file.name)
+        for line, cells in records:
+            if isinstance(cells, str):
+                yield BrokenRow(
+                    file.name, line, f"the quotes are wrong ({cells}). Double every quote inside a quoted cell."
+                )
+            elif len(cells) == len(header) or (len(cells) > len(header) and not any(cells[len(header) :])):
+                yield dict(zip(header, cells, strict=False))
+            elif cells:
+                yield BrokenRow(
+                    file.name, line, f"it has {len(cells)} cells, and the header names {len(header)} columns."
+                )
+
+
+def _records(reader, name: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Line number and cells, or the csv module's complaint about them."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            yield line, next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "field larger" in str(error):
+                raise UserError(
+                    f"{name}, line {line}: a cell is larger than {MAX_CELL // 10**6} MB. Is a quote left open there?"
+                ) from None
+            if "unexpected end" in str(error):
+                raise UserError(
+                    f"{name}, line {line}: a quote opens there and never closes, so all after it is one cell. Close it, or double it."
+                ) from None
+            yield line, str(error)
+
+
+def _header(records: Iterator[tuple[int, list[str] | str]], name: str) -> Generator[Note, None, list[str]]:
+    """The column names: yields what is worth knowing about them, returns them."""
+    line, cells = next(((line, cells) for line, cells in records if cells), (1, []))
+    if isinstance(cells, str) or not any(cells):
+        raise UserError(f"{name}, line {line}: the first line must name the columns.")
+    while not cells[-1].strip():
+        cells.pop()
+    header = [cell.strip() or f"column_{number}" for number, cell in enumerate(cells, 1)]
+    if len(header) > MAX_COLUMNS:
+        raise UserError(f"{name} has {len(header):,} columns; at most {MAX_COLUMNS:,} can be read.")
+    if twice := next((column for column, count in Counter(header).items() if count > 1), None):
+        places = " and ".join(str(place) for place, column in enumerate(header, 1) if column == twice)
+        raise UserError(f"{name} has “{twice}” as the name of columns {places}. Rename one of them.")
+    for number, cell in enumerate(cells, 1):
+        if not cell.strip():
+            yield Note(f"{name}: column {number} has no name; it is called column_{number}.")
+    return header
+
+
+def _delimiter(sample: str, name: str) -> str:
+    """The one that cuts most rows into as many cells as the header has; more cells where two do it equally well."""
+    first = "\t" if ".tsv" in name.lower() else ","
+    candidates = sorted(_DELIMITERS, key=lambda delimiter: delimiter != first)
+    (fit, _), best = max(((_fit(sample, each), each) for each in candidates), key=lambda found: found[0])
+    return best if fit else _NOWHERE
+
+
+def _fit(sample: str, delimiter: str) -> tuple[float, int]:
+    """Share of the rows that are as wide as the header, and that width; nothing for a single column."""
+    try:
+        widths = [len(cells) for cells in csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter) if cells]
+    except csv.Error:
+        return 0, 0
+    if not widths or widths[0] < 2:
+        return 0, 0
+    complete = widths[:-1] if len(sample) == _SAMPLE else widths
+    return complete.count(widths[0]) / max(1, len(complete)), widths[0]

@@ -1,0 +1,144 @@
+"""DatasetSource: where rows come from. A file, a folder, a pattern, several of them, or a data set on the Hub."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from ftui.dataset.formats import PROSE, Part, Reading, read, suffix_of
+from ftui.dataset.hub import is_hub_id, read_hub
+from ftui.dataset.rows import Note, Rows
+from ftui.errors import UserError
+
+MAX_FILES = 100_000
+
+_HOME = Path(__file__).parents[2]  # `samples/…` is found from wherever ftui was started
+
+
+class DatasetSource(BaseModel):
+    """Where rows come from and how they are read. `load` gives them, or says in a sentence why not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str | tuple[str, ...] = Field(
+        title="Data set", description="A file, a folder, a pattern such as data/*.csv, or a Hub id such as owner/name."
+    )
+    name: str | None = Field(None, title="Config", description="Of a Hub data set that has several.")
+    split: str = Field(
+        "train", min_length=1, title="Split", description="Of a Hub data set: train, or a part such as train[:500]."
+    )
+    revision: str | None = Field(
+        None, title="Revision", description="Commit or branch of a Hub data set. Pin it to repeat a run exactly."
+    )
+    limit: int | None = Field(None, ge=1, title="Rows at most", description="Only the first rows are read.")
+    records: str | None = Field(
+        None, title="Record list", description="Where the rows are in a nested JSON file, such as data.paragraphs.qas."
+    )
+    sheet: str | None = Field(None, title="Sheet", description="Of an Excel file; the first if empty.")
+    text_unit: Literal["line", "paragraph", "file"] = Field(
+        "paragraph", title="A row of plain text is", description="A line, a block between blank lines, or a whole file."
+    )
+
+    @field_validator("name", "revision", "records", "sheet")
+    @classmethod
+    def _blank_is_none(cls, value: str | None) -> str | None:
+        return value if value and value.strip() else None
+
+    def load(self) -> Rows:
+        """The rows. UserError says which file, line or setting is wrong; single rows that cannot be read are `problems`."""
+        return Rows.gather(self._parts(), self.limit)
+
+    def _parts(self) -> Iterator[Part]:
+        paths = (self.path,) if isinstance(self.path, str) else self.path
+        if not paths:
+            raise UserError("No data set is chosen. Name a file, a folder or a Hub data set.")
+        for path in paths:
+            yield from self._read(path.strip())
+
+    def _read(self, path: str) -> Iterator[Part]:
+        shown = _shown(path)
+        if not path or "\0" in path or "\n" in path:
+            raise UserError(
+                "The data set's path is empty or holds a line break. Name a file, a folder or a Hub data set."
+            )
+        if ".." in Path(path.replace("\\", "/")).parts:
+            raise UserError(
+                f"{shown}: a path must not hold “..”. Write it from the folder where ftui was started, or in full."
+            )
+        found = next((each for each in (path, str(_HOME / path)) if os.path.exists(each)), None)
+        if found and os.path.isdir(found):
+            yield from self._read_folder(Path(found), shown)
+        elif found:
+            yield from self._read_file(Path(found), shown)
+        elif any(letter in path for letter in "*?["):
+            yield from self._read_pattern(path, shown)
+        elif is_hub_id(path) and not suffix_of(path):
+            yield from read_hub(path, self.name, self.split, self.revision, self.limit)
+        else:
+            raise UserError(
+                f"There is no file or folder “{shown}”, and it is no Hub id such as owner/name. Check how it is written."
+            )
+
+    def _read_file(self, path: Path, name: str) -> Iterator[Part]:
+        if not path.is_file():
+            raise UserError(f"{name} is no file that can be read. Name a file, a folder or a Hub data set.")
+        yield from read(path, name, Reading(self.records, self.sheet, self.text_unit))
+
+    def _read_folder(self, folder: Path, shown: str) -> Iterator[Part]:
+        """The folder's data files, those of its folders too; hidden files are none of it, and no link is followed out of it."""
+        home = folder.resolve()
+        files = []
+        for path in sorted(Path(root, file) for root, _, names in os.walk(folder) for file in names):
+            name = path.relative_to(folder).as_posix()
+            if any(part.startswith(".") for part in name.split("/")):
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(home):
+                yield Note(f"{name} was left out: it is a link that leads out of the folder.")
+            else:
+                files.append((path, name))
+        yield from self._read_files(files, shown)
+
+    def _read_pattern(self, pattern: str, shown: str) -> Iterator[Part]:
+        for base in ("", str(_HOME)):
+            found = list(islice(glob.iglob(pattern, root_dir=base or None, recursive=True), MAX_FILES + 1))
+            if found:
+                files = [(Path(base, each), _shown(each)) for each in sorted(found) if Path(base, each).is_file()]
+                yield from self._read_files(files, shown)
+                return
+        raise UserError(f"No file fits the pattern “{shown}”. Check how it is written.")
+
+    def _read_files(self, files: list[tuple[Path, str]], shown: str) -> Iterator[Part]:
+        """Many files as one data set. They must be of one kind; what is no data is left out, and said."""
+        if len(files) > MAX_FILES:
+            raise UserError(f"“{shown}” holds more than {MAX_FILES:,} files. Choose fewer, or join them.")
+        kinds: dict[str, list[tuple[Path, str]]] = {}
+        for path, name in files:
+            kinds.setdefault(suffix_of(name) or "", []).append((path, name))
+        others = kinds.pop("", [])
+        if any(suffix not in PROSE for suffix in kinds):
+            others += [file for suffix in PROSE for file in kinds.pop(suffix, [])]
+        if not kinds:
+            raise UserError(
+                f"“{shown}” holds no file that ftui reads. Put .csv, .json, .jsonl, .parquet, .xlsx or .txt files there."
+            )
+        if len(kinds) > 1:
+            counts = " and ".join(f"{len(same)} {suffix}" for suffix, same in kinds.items())
+            raise UserError(
+                f"“{shown}” holds {counts} files. Choose one kind with a pattern, such as {shown}/*{next(iter(kinds))}."
+            )
+        if others:
+            listed = ", ".join(name for _, name in others[:5]) + (" …" if len(others) > 5 else "")
+            yield Note(f"Left out of “{shown}”, as they are no data: {listed}.")
+        for path, name in next(iter(kinds.values())):
+            yield from self._read_file(path, name)
+
+
+def _shown(path: str) -> str:
+    """A path as it may be said aloud: as it was given, or the last name of an absolute one."""
+    return Path(path).name if os.path.isabs(path) or "\\" in path else path

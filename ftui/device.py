@@ -1,0 +1,115 @@
+"""What this machine is, the precision it computes in, and the lease that says who holds the accelerator."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ftui.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Device(NamedTuple):
+    """`memory` in bytes: of the GPU, or of the machine (its container's limit, where that is lower)."""
+
+    kind: str
+    name: str
+    memory: int
+    cores: int
+    bf16: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the frozen base is kept and multiplied in: bf16 where the hardware has it, else fp16 on a GPU, fp32 on a CPU."""
+        import torch
+
+        return torch.bfloat16 if self.bf16 else torch.float16 if self.kind == "cuda" else torch.float32
+
+
+@cache
+def this_device() -> Device:
+    """The first GPU, else the CPU. Emulated bf16 (a T4 says yes to `is_bf16_supported()`) does not count."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Device("cuda", properties.name, properties.total_memory, cores, bf16)
+    return Device("cpu", "CPU", machine_memory(), cores, _cpu_has_bf16())
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def machine_memory() -> int:
+    """Bytes of memory this process may use."""
+    import psutil
+
+    limits = [psutil.virtual_memory().total]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue  # no cgroup, or "max"
+    return min(limits)
+
+
+def memory_used() -> int:
+    """Bytes in use now: reserved on the GPU, else resident in this process."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.memory_reserved()
+    return psutil.Process().memory_info().rss
+
+
+def release_memory() -> None:
+    """Give freed blocks back, so that the next one to measure sees them."""
+    import ctypes
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except OSError:
+        return  # not glibc: the allocator decides
+
+
+class Lease:
+    """Who holds the accelerator. Training, evaluation and merging take it for long; chat takes it for a reply."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.holder: str | None = None
+
+    @contextmanager
+    def held_by(self, holder: str, timeout: float = 0) -> Iterator[None]:
+        """Holds the accelerator within the block. UserError names the one who has it, after `timeout` seconds."""
+        if not self._lock.acquire(timeout=timeout) if timeout else not self._lock.acquire(blocking=False):
+            raise UserError(
+                f"The accelerator is busy: {self.holder or 'another task'}. Wait until it is done, or stop it."
+            )
+        self.holder = holder
+        try:
+            yield
+        finally:
+            self.holder = None
+            self._lock.release()

@@ -1,0 +1,421 @@
+"""Encoding: messages -> the tokens a model is trained on and the tokens it is asked with. The one template contract.
+
+Two laws hold for every template: the ids of `prompt(messages[:-1])` are a prefix of those of `encode(messages)`; and
+the labels are exactly the assistant's own tokens, the end of the turn included. Text is cut at the borders of the
+answers before it is tokenized, so no token ever straddles one. What a template breaks is repaired here, and `notes`
+says so. This file does not know where messages come from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ftui.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Message = dict[str, Any]
+IGNORED = -100
+
+PLAIN = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content + eos_token + '\n' }}"
+    "{% else %}{{ m.content + '\n' }}{% endif %}{% endfor %}"
+)
+ALPACA = (
+    "{{ 'Below is an instruction that describes a task. Write a response that completes it.' if messages[0].role != 'system' else messages[0].content }}"
+    "{% for m in messages %}{% if m.role == 'user' %}{{ '\n\n### Instruction:\n' + m.content }}"
+    "{% elif m.role == 'assistant' %}{{ '\n\n### Response:\n' + m.content + eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\n\n### Response:\n' }}{% endif %}"
+)
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}"
+    "{{ eos_token if m.role == 'assistant' and eos_token != '<|im_end|>' else '' }}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+CHAT_TEMPLATES = {"plain": PLAIN, "alpaca": ALPACA, "chatml": CHATML}
+
+# A special token inside data stands as E000 + (E100 + its number) + E001 while the template is rendered, so that it is
+# tokenized as the text it is and never obeyed.
+_SHIELD = re.compile("\ue000(.)\ue001")
+
+
+class Encoded(NamedTuple):
+    """One example: token ids, their labels (-100 where nothing is learned), and how many tokens `max_length` cut off."""
+
+    input_ids: list[int]
+    labels: list[int]
+    cut: int = 0
+
+    @property
+    def trained(self) -> int:
+        return sum(label != IGNORED for label in self.labels)
+
+
+class TokenView(NamedTuple):
+    """A token to look at. `kind`: context, learned, or cut."""
+
+    text: str
+    id: int
+    kind: str
+    special: bool
+
+
+class Piece(NamedTuple):
+    text: str
+    learned: bool
+    literal: bool = False
+
+
+class Encoding:
+    """Chat template, stop tokens and masks over one tokenizer."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_template: str = "auto") -> None:
+        self.tokenizer = tokenizer
+        self.notes: list[str] = []
+        self._as_parts = False
+        self.chat_template = self._choose(chat_template)
+        self._specials = [str(token) for token in tokenizer.all_special_tokens]
+        self._special_pattern = re.compile(
+            "|".join(map(re.escape, sorted(self._specials, key=len, reverse=True))) or "(?!)"
+        )
+        self._glue = self._find_glue()
+        self._find_features()
+        self.end_of_turn = self._find_end_of_turn()
+
+    # what is learned
+
+    def encode(self, conversations: Iterable[Sequence[Message]], max_length: int | None = None) -> list[Encoded]:
+        """Token ids and labels of each conversation, rendered one by one and tokenized in one batch.
+
+        UserError where the template cannot render a conversation; the caller knows the row.
+        """
+        examples = [self._pieces(messages) for messages in conversations]
+        ids = iter(self._tokenize([piece for pieces in examples for piece in pieces]))
+        return [_assemble([(piece, next(ids)) for piece in pieces], max_length) for pieces in examples]
+
+    def explain(self, messages: Sequence[Message], max_length: int | None = None) -> list[TokenView]:
+        """Every token of the example as text, with what becomes of it."""
+        whole = self.encode([messages])[0]
+        specials = set(self.tokenizer.all_special_ids)
+        views = []
+        for index, (token, label) in enumerate(zip(whole.input_ids, whole.labels, strict=True)):
+            kind = (
+                "cut"
+                if max_length is not None and index >= max_length
+                else "context"
+                if label == IGNORED
+                else "learned"
+            )
+            views.append(TokenView(self.tokenizer.decode([token]), token, kind, token in specials))
+        return views
+
+    # what is asked
+
+    def prompt(self, messages: Sequence[Message]) -> str:
+        """The exact text the model is asked with, up to where its answer begins."""
+        return self._unshield("".join(piece.text for piece in self._prompt_pieces(messages)))
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        pieces = self._prompt_pieces(messages)
+        return [token for ids in self._tokenize(pieces) for token in ids]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The answer in `ids`, up to the first stop token."""
+        stops = set(self.stop_token_ids)
+        end = next((index for index, token in enumerate(ids) if int(token) in stops), len(ids))
+        return self.tokenizer.decode(ids[:end], skip_special_tokens=True)
+
+    @property
+    def stop_token_ids(self) -> list[int]:
+        """Tokens that end an answer: the end of the turn as it is learned, and the tokenizer's own."""
+        last = self._tokenize([Piece(self.end_of_turn, True)])[0]
+        stops = {self.tokenizer.eos_token_id}
+        if len(last) == 1:
+            stops.add(last[0])
+        return sorted(stop for stop in stops if stop is not None)
+
+    def save(self, folder: Path) -> None:
+        """The tokenizer with the template that was trained, so that plain transformers asks the same way."""
+        self.tokenizer.chat_template = self.chat_template
+        self.tokenizer.save_pretrained(folder)
+
+    # rendering
+
+    def _render(self, messages: Sequence[Message], ask: bool) -> str:
+        from jinja2.exceptions import TemplateError
+
+        tools = next((message["tools"] for message in messages if message.get("tools")), None)
+        try:
+            return self.tokenizer.apply_chat_template(
+                [self._as_rendered(message) for message in messages],
+                tools=tools,
+                chat_template=self.chat_template,
+                tokenize=False,
+                add_generation_prompt=ask,
+            )
+        except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
+            raise UserError(f"the chat template refuses these messages: {error}") from None
+
+    def _as_rendered(self, message: Message) -> Message:
+        message = {key: value for key, value in message.items() if key not in ("weight", "tools")}
+        return {**message, "content": [{"type": "text", "text": message["content"]}]} if self._as_parts else message
+
+    def _prompt_pieces(self, messages: Sequence[Message]) -> list[Piece]:
+        if messages and messages[-1]["role"] == "text":
+            return self._split(self._shield(messages[-1]["content"]), [])
+        messages = self._prepare(messages)
+        text = self._render(messages, ask=True)
+        return self._split(text, self._turns(messages, text))
+
+    def _pieces(self, messages: Sequence[Message]) -> list[Piece]:
+        if messages and messages[0]["role"] == "text":
+            text = self._shield(messages[0]["content"]) + self.tokenizer.eos_token
+            return self._split(text, [(0, len(text), True)])
+        messages = self._prepare(messages)
+        text = self._render(messages, ask=False)
+        if messages[-1]["role"] == "assistant":
+            text = self._ended(self._opened(text, messages))
+        return self._split(text, self._turns(messages, text))
+
+    def _turns(self, messages: list[Message], text: str) -> list[tuple[int, int, bool]]:
+        """Where each assistant turn stands in `text`, and whether it is learned.
+
+        It begins where the prompt for it ends. It ends where a rendering that stops after it ends, or, where the
+        template renders an older turn otherwise than the newest, after its content and the end of the turn.
+        """
+        turns: list[tuple[int, int, bool]] = []
+        for index, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            asked = self._render(messages[:index], ask=True) if index else ""
+            start = len(asked) if text.startswith(asked) else self._find(text, message, turns[-1][1] if turns else 0)
+            end = len(text)
+            if index + 1 < len(messages):
+                until = self._render(messages[: index + 1], ask=False).rstrip()
+                end = self._end(text, len(until)) if text.startswith(until) else self._find_end(text, message, start)
+            turns.append((start, end, message.get("weight", 1) != 0))
+        return turns
+
+    def _opened(self, text: str, messages: list[Message]) -> str:
+        """`text` with its last turn begun as the prompt for it ends: a `<think>` that the prompt opens is closed again."""
+        asked = self._render(messages[:-1], ask=True)
+        if text.startswith(asked):
+            return text
+        answer = text[self._find(text, messages[-1], 0) :]
+        reasoning = _reasoning(messages[-1])
+        if asked.rstrip().endswith("<think>"):
+            return f"{asked}{reasoning}\n</think>\n\n{answer}"
+        if reasoning:
+            self._note("The chat template asks for an answer without reasoning; reasoning in the data is left out.")
+        return asked + answer
+
+    def _ended(self, text: str) -> str:
+        """`text` ended by the stop token of its last turn, and nothing after it."""
+        end = text.rfind(self.end_of_turn)
+        if end >= 0 and not text[end + len(self.end_of_turn) :].strip(" \n" + str(self.tokenizer.eos_token)):
+            return text[: end + len(self.end_of_turn)]
+        return text.rstrip() + self.end_of_turn
+
+    def _find(self, text: str, message: Message, after: int) -> int:
+        content = _answer(message)
+        found = text.rfind(content) if after == 0 else text.find(content, after)
+        if not content or found < 0:
+            raise UserError("the chat template does not write an answer of this conversation, so it cannot be learned")
+        return found
+
+    def _find_end(self, text: str, message: Message, start: int) -> int:
+        return self._end(text, self._find(text, message, max(start, 1)) + len(_answer(message)))
+
+    def _end(self, text: str, end: int) -> int:
+        """Where the turn ends whose content ends at `end`: behind its stop token, if that is not in there yet."""
+        if text.endswith(self.end_of_turn, 0, end):
+            return end
+        ending = re.compile(rf"\s*(?:{re.escape(self.end_of_turn)}|{self._special_pattern.pattern})").match(text, end)
+        return ending.end() if ending else end
+
+    def _split(self, text: str, turns: list[tuple[int, int, bool]]) -> list[Piece]:
+        pieces, position = [], 0
+        for start, end, learned in turns:
+            pieces += [Piece(text[position:start], False), Piece(text[start:end], learned)]
+            position = end
+        pieces.append(Piece(text[position:], False))
+        return [part for piece in pieces for part in self._unshielded(piece) if part.text]
+
+    # special tokens inside data
+
+    def _prepare(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as this template takes them: special tokens shielded, system and reasoning where it reads them."""
+        prepared = [self._prepare_message(message) for message in messages]
+        if not self._has_system_role and prepared and prepared[0]["role"] == "system":
+            prepared = _fold_system(prepared)
+        return prepared
+
+    def _prepare_message(self, message: Message) -> Message:
+        content, reasoning = message.get("content") or "", message.get("reasoning_content") or ""
+        if not reasoning and content.lstrip().startswith("<think>") and "</think>" in content:
+            reasoning, _, content = content.lstrip().removeprefix("<think>").partition("</think>")
+        content, reasoning = (
+            self._shield(content.strip("\n") if reasoning else content),
+            self._shield(reasoning.strip()),
+        )
+        message = {key: value for key, value in message.items() if key != "reasoning_content"}
+        if reasoning and self._has_reasoning_field:
+            return {**message, "content": content, "reasoning_content": reasoning}
+        return {**message, "content": f"<think>\n{reasoning}\n</think>\n\n{content}" if reasoning else content}
+
+    def _shield(self, text: str) -> str:
+        return self._special_pattern.sub(
+            lambda match: f"\ue000{chr(0xE100 + self._specials.index(match[0]))}\ue001", text
+        )
+
+    def _unshield(self, text: str) -> str:
+        return _SHIELD.sub(lambda match: self._specials[ord(match[1]) - 0xE100], text)
+
+    def _unshielded(self, piece: Piece) -> Iterable[Piece]:
+        if "\ue000" not in piece.text:
+            return [piece]
+        parts = _SHIELD.split(piece.text)
+        return [
+            Piece(self._specials[ord(part) - 0xE100], piece.learned, True) if index % 2 else Piece(part, piece.learned)
+            for index, part in enumerate(parts)
+        ]
+
+    # tokens
+
+    def _tokenize(self, pieces: Sequence[Piece]) -> list[list[int]]:
+        """The ids of each piece; those of plain pieces in one batch."""
+        if not pieces:
+            return []
+        texts = [self._glue + piece.text for piece in pieces]
+        ids = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        if self._glue:
+            ids = [tokens[1:] for tokens in ids]
+        for index, piece in enumerate(pieces):
+            if piece.literal:
+                ids[index] = self.tokenizer(piece.text, add_special_tokens=False, split_special_tokens=True)[
+                    "input_ids"
+                ]
+        return ids
+
+    def _find_glue(self) -> str:
+        """SentencePiece puts a blank before each text; behind a special token, which is dropped again, it does not."""
+        first = self.tokenizer.convert_ids_to_tokens(self.tokenizer("a", add_special_tokens=False)["input_ids"])[0]
+        return str(self.tokenizer.eos_token) if first.startswith("▁") else ""
+
+    # what the template is like
+
+    def _choose(self, chat_template: str) -> str:
+        if chat_template in CHAT_TEMPLATES:
+            return CHAT_TEMPLATES[chat_template]
+        if chat_template != "auto":
+            if "{%" not in chat_template and "{{" not in chat_template:
+                return _read_template(chat_template)
+            return chat_template
+        own = self.tokenizer.chat_template
+        own = own.get("default") if isinstance(own, dict) else own
+        if not own:
+            self._note(
+                "The model has no chat template of its own; ftui writes plain text, one message a line, and ends answers with the end-of-text token."
+            )
+            return PLAIN
+        return self._repaired(own)
+
+    def _repaired(self, own: str) -> str:
+        """The model's template, or TRL's training variant of it where it rewrites older turns or drops reasoning."""
+        from trl.chat_template_utils import get_training_chat_template
+
+        user, answer = {"role": "user", "content": "Probe-1."}, {"role": "assistant", "content": "Probe-2."}
+        thought = {"role": "assistant", "content": "<think>\nProbe-3.\n</think>\n\nProbe-2."}
+        self.chat_template = own
+        try:
+            short, long = self._render([user, answer], ask=False), self._render([user, answer, user], ask=False)
+            if long.startswith(short.rpartition("Probe-2.")[0]) and "Probe-3." in self._render(
+                [user, thought], ask=False
+            ):
+                return own
+            variant = get_training_chat_template(self.tokenizer)
+        except (UserError, ValueError):
+            return own  # no variant is known
+        if variant and variant != own:
+            self._note(
+                "The model's chat template rewrites older turns or drops reasoning; ftui uses TRL's training variant of it and saves it with the model."
+            )
+        return variant or own
+
+    def _probe(self, *messages: Message) -> str:
+        try:
+            return self._render(messages, ask=False)
+        except UserError:
+            return ""
+
+    def _find_features(self) -> None:
+        """What the template can render: contents as parts, a system role, a field for reasoning."""
+        system, user = {"role": "system", "content": "Probe-1."}, {"role": "user", "content": "Probe-2."}
+        self._as_parts = "Probe-2." not in self._probe(user)
+        if self._as_parts and "Probe-2." not in self._probe(user):
+            raise UserError(
+                "The model's chat template cannot write a plain user message. Choose another with chat_template: plain, alpaca or chatml."
+            )
+        self._has_system_role = "Probe-1." in self._probe(system, user)
+        if not self._has_system_role:
+            self._note(
+                "The chat template has no system role; ftui puts the system prompt before the first user message."
+            )
+        reasoned = {"role": "assistant", "content": "Probe-4.", "reasoning_content": "Probe-3."}
+        self._has_reasoning_field = "Probe-3." in self._probe(user, reasoned)
+
+    def _find_end_of_turn(self) -> str:
+        """What the template writes right after an answer; the end-of-text token where it writes nothing of its own."""
+        user, answer = {"role": "user", "content": "Probe-3."}, {"role": "assistant", "content": "Probe-4."}
+        for probe in ([user, answer], [user, answer, user]):
+            rest = self._probe(*probe).rpartition("Probe-4.")[2].strip()
+            ending = re.match(rf"(?:{self._special_pattern.pattern})+|<[^<>\s]{{2,40}}>|\[/?[A-Z_]+\]", rest)
+            if ending:
+                return ending[0]
+        self._note(
+            f"The chat template does not end an answer; ftui ends it with {self.tokenizer.eos_token}, so that the model learns to stop."
+        )
+        return str(self.tokenizer.eos_token)
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+
+def _assemble(parts: list[tuple[Piece, list[int]]], max_length: int | None) -> Encoded:
+    input_ids = [token for _, ids in parts for token in ids]
+    labels = [token if piece.learned else IGNORED for piece, ids in parts for token in ids]
+    cut = max(0, len(input_ids) - max_length) if max_length is not None else 0
+    return Encoded(input_ids[:max_length], labels[:max_length], cut)
+
+
+def _answer(message: Message) -> str:
+    """The visible answer, without reasoning: what every template writes as it is."""
+    return (message.get("content") or "").rpartition("</think>")[2].strip()
+
+
+def _reasoning(message: Message) -> str:
+    inline = (message.get("content") or "").rpartition("</think>")[0].strip().removeprefix("<think>")
+    return (message.get("reasoning_content") or inline).strip()
+
+
+def _fold_system(messages: list[Message]) -> list[Message]:
+    system, rest = messages[0]["content"], messages[1:]
+    if rest and rest[0]["role"] == "user":
+        return [{**rest[0], "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
+    return [{"role": "user", "content": system}, *rest]
+
+
+def _read_template(name: str) -> str:
+    path = Path(name)
+    if path.suffix not in (".jinja", ".j2") or not path.is_file():
+        raise UserError(
+            f"chat_template: there is no template “{name}”. Known: auto, {', '.join(CHAT_TEMPLATES)}, or the path of a .jinja file."
+        )
+    if path.stat().st_size > 65536:
+        raise UserError(f"chat_template: {name} is larger than 64 KB.")
+    return path.read_text(encoding="utf-8")

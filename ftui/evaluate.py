@@ -1,0 +1,166 @@
+"""evaluate: what the base answers beside what the tuned model answers, on held-out rows, and a verdict that may be "not better".
+
+Every system answers the same rows with the same greedy decoding and the same limit. This file does not know how the
+models were made.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ftui.config import RunConfig
+from ftui.encoding import Encoding
+from ftui.examples import Example
+from ftui.replies import Reply, answer_losses, reply_to_all
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FEWEST_ROWS = 20
+RESAMPLES = 2000
+SHORT_ANSWER = 64
+
+
+class Answers(NamedTuple):
+    """One system's replies to the test rows (none for plain text) and its mean loss on each expected answer."""
+
+    replies: list[Reply]
+    losses: list[float]
+
+
+def answer(
+    model: PreTrainedModel,
+    encoding: Encoding,
+    examples: Sequence[Example],
+    config: RunConfig,
+    stop_wanted: Callable[[], bool],
+) -> Answers:
+    """Answers the test rows. The limit is twice the longest expected answer, so that no system rambles for long."""
+    asked = [example for example in examples if example.is_chat]
+    longest = max((len(encoding.tokenizer(example.answer)["input_ids"]) for example in asked), default=0)
+    limit = min(config.evaluation.max_new_tokens, 2 * longest + 8)
+    replies = (
+        reply_to_all(model, encoding, [example.question for example in asked], limit, stop_wanted) if asked else []
+    )
+    return Answers(replies, answer_losses(model, [example.encoded for example in examples]))
+
+
+def compare(
+    encoding: Encoding, examples: Sequence[Example], systems: dict[str, Answers], config: RunConfig
+) -> dict[str, Any]:
+    """The report (design 4.4): every system's numbers, the paired difference of tuned and base, and the verdict."""
+    asked = [example for example in examples if example.is_chat]
+    metric = _metric(asked, encoding)
+    scores = {name: _scores(metric, asked, answers) for name, answers in systems.items()}
+    differences = [after - before for before, after in zip(scores["zero_shot"], scores["tuned"], strict=True)]
+    low, high = interval(differences, config.training.seed)
+    return {
+        "verdict": verdict(low, high, len(differences)),
+        "metric": metric,
+        "rows": len(examples),
+        "systems": {name: _summary(asked, answers) for name, answers in systems.items()},
+        "difference": {"mean": fmean(differences or [0.0]), "low": low, "high": high},
+        "prompt_tokens": {
+            name: _mean([reply.prompt_tokens for reply in answers.replies]) for name, answers in systems.items()
+        },
+        "examples": [_row(encoding, example, index, systems) for index, example in enumerate(asked)],
+        "forgetting": {},
+        "decoding": "greedy",
+    }
+
+
+def verdict(low: float, high: float, rows: int) -> str:
+    """better or worse only where the 95 % interval of the paired difference leaves 0 out."""
+    if rows < FEWEST_ROWS:
+        return "too few rows"
+    return "better" if low > 0 else "worse" if high < 0 else "not better"
+
+
+def interval(differences: Sequence[float], seed: int) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean (percentile method, Efron 1979), over 2,000 resamples."""
+    if not differences:
+        return 0.0, 0.0
+    chance = random.Random(seed)
+    means = sorted(fmean(chance.choices(differences, k=len(differences))) for _ in range(RESAMPLES))
+    return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
+
+
+def is_exact(reply: str, expected: str) -> bool:
+    """Equal but for blanks at the ends."""
+    return reply.strip() == expected.strip()
+
+
+def _metric(asked: Sequence[Example], encoding: Encoding) -> str:
+    """exact_match where answers are short enough to be right or wrong; the loss on the expected answer otherwise."""
+    lengths = [len(encoding.tokenizer(example.answer)["input_ids"]) for example in asked]
+    single_turn = all(sum(message["role"] == "assistant" for message in example.messages) == 1 for example in asked)
+    return "exact_match" if lengths and single_turn and fmean(lengths) <= SHORT_ANSWER else "loss"
+
+
+def _scores(metric: str, asked: Sequence[Example], answers: Answers) -> list[float]:
+    """One number a row, higher is better."""
+    if metric == "loss":
+        return [-loss for loss in answers.losses]
+    return [float(is_exact(reply.text, example.answer)) for example, reply in zip(asked, answers.replies, strict=True)]
+
+
+def _summary(asked: Sequence[Example], answers: Answers) -> dict[str, Any]:
+    return {
+        "loss": _mean(answers.losses),
+        "exact_match": _mean(
+            [float(is_exact(reply.text, example.answer)) for example, reply in zip(asked, answers.replies, strict=True)]
+        ),
+        "prompt_tokens": _mean([reply.prompt_tokens for reply in answers.replies]),
+        "seconds": _mean([reply.seconds for reply in answers.replies]),
+        "finished": _mean([float(reply.finished) for reply in answers.replies]),
+    }
+
+
+def _row(encoding: Encoding, example: Example, index: int, systems: dict[str, Answers]) -> dict[str, Any]:
+    replies = {name: answers.replies[index].text for name, answers in systems.items()}
+    return {"row": example.row, "prompt": example.question[-1]["content"], "expected": example.answer, **replies}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+def report_markdown(report: dict[str, Any]) -> str:
+    """The report to read: the verdict in a sentence and a table."""
+    lines = [
+        f"# {headline(report)}",
+        "",
+        "| system | loss | exact matches | prompt tokens | seconds a reply |",
+        "|---|---|---|---|---|",
+    ]
+    for name, numbers in report["systems"].items():
+        cells = [
+            _cell(numbers["loss"], ".3f"),
+            _cell(numbers["exact_match"], ".0%"),
+            _cell(numbers["prompt_tokens"], ".0f"),
+            _cell(numbers["seconds"], ".2f"),
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    difference = report["difference"]
+    lines += [
+        "",
+        f"Difference in {report['metric']}: {difference['mean']:+.3f}, 95 % interval {difference['low']:+.3f} to {difference['high']:+.3f}, over {report['rows']} held-out rows; greedy decoding.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def headline(report: dict[str, Any]) -> str:
+    """The verdict as a sentence."""
+    return {
+        "better": "The tuned model is better than the base on held-out rows.",
+        "worse": "The tuned model is worse than the base on held-out rows.",
+        "not better": "The tuned model is not shown to be better than the base.",
+        "too few rows": f"Too few held-out rows ({report['rows']}) for a verdict; it takes {FEWEST_ROWS}.",
+    }[report["verdict"]]
+
+
+def _cell(value: float | None, format: str) -> str:
+    return "–" if value is None else f"{value:{format}}"

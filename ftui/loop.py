@@ -1,0 +1,223 @@
+"""The whole loop of one run: rows, base answers, training, tuned answers, merge, proof. In a thread or in a terminal alike.
+
+Each stage is written to the run before it begins, so that whoever watches the folder sees it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftui.chat import load_adapted
+from ftui.device import Lease, release_memory, this_device
+from ftui.encoding import Encoding
+from ftui.errors import UserError
+from ftui.evaluate import Answers, answer, compare, headline, report_markdown
+from ftui.examples import Examples, prepare
+from ftui.merge import as_trained, merge, prove
+from ftui.models import check_tunable, load_model, load_tokenizer, model_folder, origin
+from ftui.runs import Run, Stopped
+from ftui.train import Trained, train
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def carry_out(run: Run, lease: Lease) -> str:
+    """Carries a run out to its end, whatever that is, and returns its last state. Every failure is written to the run."""
+    try:
+        with run.held(), lease.held_by(f"run {run.run_id}"):
+            _loop(run)
+    except Stopped:
+        run.end("stopped", "Stopped before training began; nothing was learned.", "warning")
+    except Exception as error:  # a run must never end silently; the sentence is for a person, the trace for us
+        run.end(
+            "failed",
+            explain_failure(error),
+            "error",
+            trace="" if isinstance(error, UserError) else traceback.format_exc(),
+        )
+    finally:
+        release_memory()
+    return run.written_state
+
+
+def explain_failure(error: Exception) -> str:
+    """What a person can do about a failure of the work."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full. What was saved before is kept; free some space and start again."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "Memory ran out. Halve the batch size and double the accumulation (the same result, slower), shorten max_length, or choose a smaller model."
+    return f"This is a fault in ftui or one of its libraries: {type(error).__name__}: {str(error)[:300]}. The log of this run has the details."
+
+
+def _loop(run: Run) -> None:
+    config = run.config
+    with run.stage("preparing", "Reading the rows and the model."):
+        base_dir = model_folder(
+            config.base_model, config.revision, report=lambda sentence: run.log("message", sentence)
+        )
+        check_tunable(base_dir)
+        encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
+        examples = prepare(config, encoding)
+        run.write("split.json", json.dumps(examples.split_json()))
+        for note in (*encoding.notes, *examples.notes()):
+            run.log("message", note, "warning")
+        run.log(
+            "message",
+            f"{len(examples.train)} rows to learn from, {len(examples.validation)} to watch, {len(examples.test)} kept out for the test.",
+        )
+        run.log("message", f"Base model: {origin(config.base_model, base_dir)}. Computing in {_precision(run)}.")
+        model = load_model(base_dir, config.quantization)
+    test = examples.test[: config.evaluation.limit]
+    with run.stage("preparing", f"The base answers {len(test)} test rows, to compare with later."):
+        before = answer(model, encoding, test, config, lambda: run.stop_wanted) if test else None
+    with run.stage("training", "Training."):
+        trained = train(run, model, encoding, examples)
+    run.log(
+        "message",
+        f"The adapter is saved: {trained.steps} steps.",
+        steps=trained.steps,
+        train_loss=trained.train_loss,
+        validation_loss=trained.validation_loss,
+    )
+    if trained.stopped:
+        return run.end(
+            "stopped",
+            f"Stopped after {trained.steps} steps. What was learned is kept in the adapter: chat with it, or merge it.",
+            "warning",
+        )
+    with run.stage("evaluating", f"The tuned model answers the same {len(test)} rows."):
+        report = _report(run, encoding, trained.model, test, before)
+    with run.stage("merging", "Merging the adapter into the 16-bit base."):
+        proof = _merge_and_prove(run, base_dir, trained.model, examples)
+    run.write("README.md", _card(run, base_dir, examples, trained, report, proof))
+    run.end("done", headline(report) if report else "Done: trained and merged.")
+
+
+def _report(
+    run: Run, encoding: Encoding, model: PreTrainedModel, test: list[Any], before: Answers | None
+) -> dict[str, Any] | None:
+    if before is None:
+        return None
+    after = answer(model, encoding, test, run.config, lambda: run.stop_wanted)
+    if run.stop_wanted:
+        return None
+    report = compare(encoding, test, {"zero_shot": before, "tuned": after}, run.config)
+    run.write("report.json", json.dumps(report, ensure_ascii=False, indent=1))
+    run.write("report.md", report_markdown(report))
+    run.log("message", headline(report))
+    return report
+
+
+def _merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, examples: Examples) -> dict[str, Any]:
+    """Merges into the original weights; where held-out rows lose by that, into the weights as they were in training.
+
+    A 4-bit run learns on rounded weights. Usually the original ones serve the adapter as well; the proof tells.
+    """
+    held_out = [example.encoded for example in examples.validation or examples.test or examples.train]
+    merge(run, base_dir)
+    proof = {"base_weights": "original"} | prove(adapted, load_model(run.merged_dir).eval(), held_out)
+    if run.config.quantization.load_in_4bit and _loses(proof):
+        run.log(
+            "message",
+            f"On the original weights the adapter loses: {_proof_sentence(proof)} Merging into the weights as they were trained on instead.",
+            proof=proof,
+        )
+        merge(run, base_dir, as_trained(run.config.quantization))
+        proof = {"base_weights": "rounded as in training"} | prove(adapted, load_model(run.merged_dir).eval(), held_out)
+    run.write("proof.json", json.dumps(proof, indent=1))
+    run.log("message", f"Merged: {_proof_sentence(proof)}", proof=proof)
+    return proof
+
+
+def _loses(proof: dict[str, Any]) -> bool:
+    return proof["validation_loss_merged"] > 1.01 * proof["validation_loss_adapter"] + 1e-4
+
+
+def _proof_sentence(proof: dict[str, Any]) -> str:
+    return (
+        f"{proof['top1_agreement']:.1%} of {proof['tokens']} held-out tokens are the same, "
+        f"loss {proof['validation_loss_adapter']:.4f} with the adapter and {proof['validation_loss_merged']:.4f} merged."
+    )
+
+
+def merge_again(run: Run, lease: Lease) -> dict[str, Any]:
+    """Merges a finished or stopped run, with proof. Returns the proof."""
+    with run.held(), lease.held_by(f"merging {run.run_id}"):
+        base_dir = model_folder(run.config.base_model, run.config.revision)
+        adapted = load_adapted(run, base_dir)
+        examples = prepare(run.config, Encoding(load_tokenizer(run.adapter_dir)))
+        return _merge_and_prove(run, base_dir, adapted, examples)
+
+
+def evaluate_again(run: Run, lease: Lease) -> dict[str, Any]:
+    """The comparison once more, base and adapter in the precision they were trained in. UserError without test rows."""
+    with run.held(), lease.held_by(f"evaluating {run.run_id}"):
+        base_dir = model_folder(run.config.base_model, run.config.revision)
+        encoding = Encoding(load_tokenizer(run.adapter_dir))
+        test = prepare(run.config, encoding).test[: run.config.evaluation.limit]
+        if not test:
+            raise UserError("This run has no test rows to compare on: its split keeps none, or evaluation.limit is 0.")
+        adapted = load_adapted(run, base_dir)
+        with adapted.disable_adapter():
+            before = answer(adapted, encoding, test, run.config, lambda: False)
+        report = _report(run, encoding, adapted, test, before)
+        assert report is not None
+        return report
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """What `train --json` prints (design 4.1)."""
+    saved = next((event.data for event in run.events() if "train_loss" in event.data), {})
+    report, proof = run.read_json("report.json"), run.read_json("proof.json")
+    return {
+        "run": run.run_id,
+        "state": run.state,
+        "path": str(run.path),
+        "steps": saved.get("steps"),
+        "train_loss": saved.get("train_loss"),
+        "validation_loss": saved.get("validation_loss"),
+        "report": report,
+        "merged": str(run.merged_dir) if run.merged_dir.is_dir() else None,
+        "proof": proof,
+    }
+
+
+def _precision(run: Run) -> str:
+    dtype = str(this_device().dtype).removeprefix("torch.")
+    return (
+        f"4-bit {run.config.quantization.bnb_4bit_quant_type} weights and {dtype}"
+        if run.config.quantization.load_in_4bit
+        else dtype
+    )
+
+
+def _card(
+    run: Run, base_dir: Path, examples: Examples, trained: Trained, report: dict[str, Any] | None, proof: dict[str, Any]
+) -> str:
+    """The model card, every number measured in this run."""
+    config = run.config
+    lines = [
+        "---",
+        f"base_model: {config.base_model}",
+        "library_name: transformers",
+        "tags: [ftui, lora, sft]",
+        "---",
+        "",
+        f"# {run.run_id}",
+        "",
+        f"Tuned with ftui from {origin(config.base_model, base_dir)}.",
+        "",
+        f"- Data: {config.dataset.path}, {len(examples.train)} training rows, sha256 {examples.sha256[:16]}…",
+        f"- {trained.steps} steps, LoRA rank {config.lora.r}, learning rate {config.training.learning_rate:g}, {_precision(run)}",
+        f"- Merge into the {proof['base_weights']} weights: {_proof_sentence(proof)}",
+        "- Not for decisions that matter without a person who checks: it may be wrong.",
+        "",
+    ]
+    return "\n".join(lines) + (report_markdown(report).replace("# ", "## ", 1) if report else "")

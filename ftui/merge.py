@@ -1,0 +1,200 @@
+"""merge: the adapter folded into the original 16-bit weights, shard by shard, and the proof that nothing was lost.
+
+Never into 4-bit weights: rounding to 4 bits again would erase what was learned. The shards are streamed, a tensor at a
+time, so the memory needed does not grow with the model. This file does not know how the adapter was trained.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ftui.config import QuantizationSettings
+from ftui.encoding import Encoded
+from ftui.errors import UserError
+from ftui.replies import evaluating, labelled_logits
+from ftui.runs import Run
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+PROVEN_ROWS = 32
+BLOCK_ELEMENTS = 1 << 18
+COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
+
+
+Rounding = Callable[["torch.Tensor"], "torch.Tensor"]
+
+
+class Delta(NamedTuple):
+    """What the adapter adds to one weight (out, in): scaling · B (out, r) @ A (r, in)."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    scaling: float
+
+
+def merge(run: Run, base_dir: Path, rounding: Rounding | None = None) -> Path:
+    """Writes `merged/`: base and adapter in one, loadable by plain transformers. UserError says what is in the way.
+
+    `rounding` is applied to each adapted base weight first; without it the original weights are taken as they are.
+    """
+    _check_space(run.path, base_dir)
+    deltas = read_adapter(run.adapter_dir)
+    with run.new_folder("merged") as folder:
+        if deltas is not None and _fits(deltas, base_dir):
+            merge_shards(base_dir, deltas, folder, rounding)
+        else:
+            _merge_with_peft(base_dir, run.adapter_dir, folder)
+        for pattern in COPIED:
+            for path in run.adapter_dir.glob(pattern):
+                if not path.name.startswith("adapter_"):
+                    shutil.copy(path, folder)
+    return run.merged_dir
+
+
+def as_trained(settings: QuantizationSettings) -> Rounding:
+    """Rounds a weight to 4 bits and back, so that merging yields the very function that was trained, in 16 bits."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    def rounding(weight: torch.Tensor) -> torch.Tensor:
+        kind, double = settings.bnb_4bit_quant_type, settings.bnb_4bit_use_double_quant
+        return dequantize_4bit(*quantize_4bit(weight, quant_type=kind, compress_statistics=double))
+
+    return rounding
+
+
+def prove(adapted: PreTrainedModel, merged: PreTrainedModel, examples: Sequence[Encoded]) -> dict[str, Any]:
+    """How far the merged model is from the adapter on its base, over the learned tokens of held-out rows.
+
+    max_abs_logit_difference; top1_agreement, the share of tokens where both would write the same; and the mean loss of
+    each, in nats a token.
+    """
+    from torch.nn.functional import cross_entropy
+
+    widest, agreed, tokens, losses = 0.0, 0, 0, [0.0, 0.0]
+    with evaluating(adapted), evaluating(merged):
+        for example in examples[:PROVEN_ROWS]:
+            (before, targets), (after, _) = labelled_logits(adapted, example), labelled_logits(merged, example)
+            after = after.to(before.device)
+            widest = max(widest, float((before - after).abs().max()))
+            agreed += int((before.argmax(-1) == after.argmax(-1)).sum())
+            tokens += len(targets)
+            losses = [
+                total + float(cross_entropy(logits, targets, reduction="sum"))
+                for total, logits in zip(losses, (before, after), strict=True)
+            ]
+    return {
+        "rows": min(len(examples), PROVEN_ROWS),
+        "tokens": tokens,
+        "max_abs_logit_difference": widest,
+        "top1_agreement": agreed / max(tokens, 1),
+        "validation_loss_adapter": losses[0] / max(tokens, 1),
+        "validation_loss_merged": losses[1] / max(tokens, 1),
+    }
+
+
+def read_adapter(folder: Path) -> dict[str, Delta] | None:
+    """The delta of each adapted weight by its name in the base; None for adapters that are more than A and B.
+
+    UserError for an adapter that is missing or has learned nothing.
+    """
+    from safetensors.torch import load_file
+
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        raise UserError("This run has no adapter yet, so there is nothing to merge. Train it first.")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    tensors = load_file(path)
+    plain = all(name.endswith(("lora_A.weight", "lora_B.weight")) for name in tensors)
+    if not any(bool(tensor.any()) for name, tensor in tensors.items() if "lora_B" in name):
+        raise UserError(
+            "The adapter is empty (all zero): the run learned nothing, so merging it would only copy the base."
+        )
+    if (
+        not plain
+        or config.get("use_dora")
+        or config.get("fan_in_fan_out")
+        or config.get("rank_pattern")
+        or config.get("alpha_pattern")
+    ):
+        return None
+    scaling = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
+    deltas = {}
+    for name, a in tensors.items():
+        if name.endswith("lora_A.weight"):
+            b = tensors[name.replace("lora_A", "lora_B")]
+            deltas[name.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")] = Delta(
+                a.float(), b.float(), scaling
+            )
+    return deltas
+
+
+def merge_shards(base_dir: Path, deltas: dict[str, Delta], folder: Path, rounding: Rounding | None = None) -> None:
+    """Copies each safetensors file with the same header and layout; adapted weights are W + delta, rounded once."""
+    for path in sorted(base_dir.glob("*.safetensors")):
+        with path.open("rb") as source, (folder / path.name).open("wb") as target:
+            length = int.from_bytes(source.read(8), "little")
+            header = source.read(length)
+            target.write(length.to_bytes(8, "little") + header)
+            tensors = [(name, entry) for name, entry in json.loads(header).items() if name != "__metadata__"]
+            for name, entry in sorted(tensors, key=lambda tensor: tensor[1]["data_offsets"][0]):
+                raw = bytearray(source.read(entry["data_offsets"][1] - entry["data_offsets"][0]))
+                target.write(_merged(raw, entry, deltas[name], rounding) if name in deltas else raw)
+            target.flush()
+            os.fsync(target.fileno())
+    for path in (*base_dir.glob("*.json"), *base_dir.glob("*.txt"), *base_dir.glob("*.model")):
+        if path.name != "source.json":
+            shutil.copy(path, folder)
+
+
+def _merged(raw: bytearray, entry: dict[str, Any], delta: Delta, rounding: Rounding | None) -> memoryview:
+    """The bytes of W + scaling · B A, added in fp32 a block of rows at a time, in the dtype of the file."""
+    import torch
+    from safetensors.torch import _TYPES
+
+    weight = torch.frombuffer(raw, dtype=_TYPES[entry["dtype"]]).view(entry["shape"])
+    if rounding is not None:
+        weight.copy_(rounding(weight))
+    block = max(1, BLOCK_ELEMENTS // weight.shape[1])
+    for start in range(0, len(weight), block):
+        rows = weight[start : start + block]
+        rows.copy_(rows.float().addmm_(delta.b[start : start + block], delta.a, alpha=delta.scaling))
+    return memoryview(raw)
+
+
+def _fits(deltas: dict[str, Delta], base_dir: Path) -> bool:
+    """Whether every delta has its weight, of the right shape and a 16- or 32-bit type, under that very name."""
+    shapes = {}
+    for path in base_dir.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        shapes |= {
+            name: tuple(entry["shape"])
+            for name, entry in header.items()
+            if name != "__metadata__" and entry["dtype"] in ("BF16", "F16", "F32")
+        }
+    return all(shapes.get(name) == (len(delta.b), delta.a.shape[1]) for name, delta in deltas.items())
+
+
+def _merge_with_peft(base_dir: Path, adapter_dir: Path, folder: Path) -> None:
+    """For adapters and layouts that are not plain A and B on weights of the same name: peft, with the model in memory."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(base_dir, dtype="auto", device_map={"": "cpu"}, use_safetensors=True)
+    PeftModel.from_pretrained(base, adapter_dir).merge_and_unload().save_pretrained(folder)
+
+
+def _check_space(folder: Path, base_dir: Path) -> None:
+    needed = sum(path.stat().st_size for path in base_dir.glob("*.safetensors"))
+    free = shutil.disk_usage(folder).free
+    if free < needed * 1.05:
+        raise UserError(
+            f"The merged model needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free. The adapter is safe; free some space, then merge this run again."
+        )

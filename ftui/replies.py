@@ -1,0 +1,118 @@
+"""What a loaded model answers, and how likely it finds given answers. Used to watch, to compare, to prove and to chat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ftui.encoding import IGNORED, Encoded, Encoding, Message
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+BATCH_TOKENS = 4096
+
+
+class Reply(NamedTuple):
+    """`tokens`: how many were written; `finished`: whether the model ended by itself; `seconds`: its share of its batch."""
+
+    text: str
+    tokens: int
+    prompt_tokens: int
+    finished: bool
+    seconds: float
+
+
+def reply_to_all(
+    model: PreTrainedModel,
+    encoding: Encoding,
+    questions: Sequence[Sequence[Message]],
+    max_new_tokens: int,
+    stop_wanted: Callable[[], bool] = lambda: False,
+) -> list[Reply]:
+    """Greedy replies, in the order of `questions`; answered in batches of like length. Fewer come back after a stop."""
+    prompts = [encoding.prompt_ids(question) for question in questions]
+    replies: dict[int, Reply] = {}
+    with evaluating(model):
+        for batch in _batches(prompts, max_new_tokens):
+            if stop_wanted():
+                break
+            replies |= zip(
+                batch, _reply_batch(model, encoding, [prompts[i] for i in batch], max_new_tokens), strict=True
+            )
+    return [replies[index] for index in sorted(replies)]
+
+
+def _batches(prompts: list[list[int]], max_new_tokens: int) -> Iterator[list[int]]:
+    batch: list[int] = []
+    for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index])):
+        if batch and (len(prompts[index]) + max_new_tokens) * (len(batch) + 1) > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _reply_batch(
+    model: PreTrainedModel, encoding: Encoding, prompts: list[list[int]], max_new_tokens: int
+) -> list[Reply]:
+    import torch
+
+    started = time.perf_counter()
+    pad = encoding.tokenizer.pad_token_id
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=encoding.stop_token_ids,
+        pad_token_id=pad,
+        use_cache=True,
+    )
+    seconds = (time.perf_counter() - started) / len(prompts)
+    stops = set(encoding.stop_token_ids)
+    replies = []
+    for prompt, written in zip(prompts, out[:, width:].tolist(), strict=True):
+        end = next((index for index, token in enumerate(written) if token in stops), None)
+        count = len(written) if end is None else end + 1
+        replies.append(Reply(encoding.decode(written), count, len(prompt), end is not None, seconds))
+    return replies
+
+
+def labelled_logits(model: PreTrainedModel, example: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n, vocabulary) fp32 logits before each of the n learned tokens of an example, and those n tokens."""
+    import torch
+
+    ids = torch.tensor([example.input_ids], device=model.device)
+    labels = torch.tensor(example.labels[1:], device=model.device)
+    logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+    return logits[labels != IGNORED].float(), labels[labels != IGNORED]
+
+
+def answer_losses(model: PreTrainedModel, examples: Sequence[Encoded]) -> list[float]:
+    """Mean cross-entropy, in nats a token, of each example's learned tokens."""
+    from torch.nn.functional import cross_entropy
+
+    with evaluating(model):
+        return [float(cross_entropy(*labelled_logits(model, example))) for example in examples]
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Eval mode without gradients within the block, the model's own mode after it."""
+    import torch
+
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)

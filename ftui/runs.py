@@ -1,0 +1,268 @@
+"""Run and RunStore: a run is a folder, and the folder is all that a trainer and its watchers share.
+
+`events.jsonl` is append-only; the state is its last state event. Whoever works on a run holds its lock, which dies with
+its owner, so a working state that nobody holds reads "interrupted". This file does not know what the work is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from ftui.config import RunConfig
+from ftui.errors import UserError
+
+WORKING = ("preparing", "training", "evaluating", "merging")
+ENDED = ("done", "stopped", "failed", "interrupted")
+Level = Literal["info", "warning", "error"]
+
+
+class Event(NamedTuple):
+    """One line of events.jsonl. `type`: state, message, metrics or sample; `time`: ISO 8601, UTC."""
+
+    time: str
+    level: str
+    type: str
+    message: str
+    data: dict[str, Any]
+
+
+class Stopped(Exception):
+    """Somebody wished this run to stop; the work noticed at a safe place."""
+
+
+class Run:
+    """One run folder. Reading is cheap and never blocks the writer; writing belongs to the holder of the lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_id = path.name
+        self._lock = FileLock(path / "lock")
+        self._reading = threading.Lock()
+        self._events: list[Event] = []
+        self._read_to = 0
+
+    def __repr__(self) -> str:
+        return f"Run({self.run_id})"
+
+    @cached_property
+    def config(self) -> RunConfig:
+        return RunConfig.from_yaml((self.path / "config.yaml").read_text(encoding="utf-8"))
+
+    # what happened
+
+    def events(self) -> list[Event]:
+        """All events so far. A last line that a crash cut is left for later; a broken one inside is passed over."""
+        with self._reading:
+            try:
+                with (self.path / "events.jsonl").open("rb") as file:
+                    file.seek(self._read_to)
+                    new = file.read()
+            except OSError:
+                new = b""
+            whole = new[: new.rfind(b"\n") + 1]
+            self._read_to += len(whole)
+            self._events += [event for line in whole.splitlines() if (event := _parse(line))]
+            return list(self._events)
+
+    def log(self, type: str, message: str = "", level: Level = "info", **data: Any) -> None:
+        """Appends one event, mending a last line that a crash cut before."""
+        event = Event(datetime.now(UTC).isoformat(timespec="milliseconds"), level, type, message, data)
+        line = json.dumps(event._asdict(), ensure_ascii=False, default=str).encode() + b"\n"
+        with (self.path / "events.jsonl").open("ab+") as file:
+            if file.tell() and _last_byte(file) != b"\n":
+                line = b"\n" + line
+            file.write(line)
+            file.flush()
+
+    def rows(self, type: str) -> list[dict[str, Any]]:
+        """The data of all events of one type."""
+        return [event.data for event in self.events() if event.type == type]
+
+    # the state
+
+    @property
+    def state(self) -> str:
+        state = self.written_state
+        return "interrupted" if state in (*WORKING, "queued") and not self.is_held else state
+
+    @property
+    def written_state(self) -> str:
+        states = [event.data["state"] for event in self.events() if event.type == "state" and "state" in event.data]
+        return states[-1] if states else "queued"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody, in this process or another, works on this run."""
+        probe = FileLock(self.path / "lock")
+        try:
+            with probe.acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds the lock within the block. UserError when somebody else works on this run."""
+        try:
+            with self._lock.acquire(timeout=2):
+                yield
+        except Timeout:
+            raise UserError(f"Run {self.run_id} is being worked on by another process.") from None
+
+    @contextmanager
+    def stage(self, state: str, message: str) -> Iterator[None]:
+        """One stage of the work: writes its state, notices a wish to stop before it begins, and writes how it failed."""
+        if self.stop_wanted:
+            raise Stopped
+        self.log("state", message, state=state)
+        yield
+
+    def end(self, state: str, message: str, level: Level = "info", **data: Any) -> None:
+        self.log("state", message, level, state=state, **data)
+        (self.path / "stop").unlink(missing_ok=True)
+
+    # stopping
+
+    def stop(self) -> None:
+        """Wishes the work to stop at the next safe place."""
+        (self.path / "stop").touch()
+
+    @property
+    def stop_wanted(self) -> bool:
+        return (self.path / "stop").exists()
+
+    # files
+
+    def write(self, name: str, text: str) -> Path:
+        """Writes a file so that no reader ever sees half of it."""
+        return write_whole(self.path / name, text)
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    @contextmanager
+    def new_folder(self, name: str) -> Iterator[Path]:
+        """A folder to fill; it takes the place of `name` only when the block ends well."""
+        work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.path))
+        try:
+            yield work
+            work.chmod(0o755)
+            old = self.path / f".{name}-old"
+            shutil.rmtree(old, ignore_errors=True)
+            if (self.path / name).exists():
+                (self.path / name).rename(old)
+            work.rename(self.path / name)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    @property
+    def adapter_dir(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def merged_dir(self) -> Path:
+        return self.path / "merged"
+
+
+class RunStore:
+    """All runs: the folders in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._open: dict[str, Run] = {}
+
+    def create(self, config: RunConfig) -> Run:
+        """A new run, queued. UserError when the folder cannot be written to."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(config)}-{secrets.token_hex(2)}"
+            path.mkdir()
+            write_whole(path / "config.yaml", config.to_yaml())
+            run = self.open(path.name)
+            run.log("state", "Waiting to start.", state="queued")
+        except OSError as error:
+            raise UserError(
+                f"The folder of runs cannot be written to: {error.strerror}. Free some space or choose another with --runs."
+            ) from None
+        return run
+
+    def open(self, run_id: str) -> Run:
+        """The run of this name, or of the unique name that begins so. UserError when there is none."""
+        if run_id not in self._open:
+            path = self.folder / run_id
+            if not re.fullmatch(r"[\w-]+", run_id) or not (path / "config.yaml").is_file():
+                raise UserError(f"There is no run “{run_id}” in {self.folder.name}. `python -m ftui runs` lists them.")
+            self._open[run_id] = Run(path)
+        return self._open[run_id]
+
+    def find(self, name: str) -> Run:
+        """A run by its name, by its path, or the newest one for `last`."""
+        runs = self.list()
+        if name == "last" and runs:
+            return runs[0]
+        path = Path(name)
+        if path.is_dir() and (path / "config.yaml").is_file():
+            return Run(path)
+        return self.open(name)
+
+    def list(self) -> list[Run]:
+        """All runs, the newest first."""
+        names = [path.parent.name for path in self.folder.glob("*/config.yaml") if not path.parent.name.startswith(".")]
+        return [self.open(name) for name in sorted(names, reverse=True) if re.fullmatch(r"[\w-]+", name)]
+
+    def working(self) -> Run | None:
+        """The run that somebody works on now."""
+        return next((run for run in self.list() if run.state in WORKING or run.state == "queued"), None)
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Writes under a temporary name in the same folder, flushes, and renames."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}-", delete=False, encoding="utf-8"
+    ) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    Path(file.name).chmod(0o644)
+    return Path(file.name).replace(path)
+
+
+def _slug(config: RunConfig) -> str:
+    first = config.dataset.path if isinstance(config.dataset.path, str) else config.dataset.path[0]
+    return re.sub(r"[^a-z0-9]+", "-", Path(first).stem.lower()).strip("-")[:24] or "run"
+
+
+def _last_byte(file: Any) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
+
+
+def _parse(line: bytes) -> Event | None:
+    try:
+        return Event(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
