@@ -62,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     for added in (chat, evaluate, merge):
         added.add_argument("run", metavar="RUN", help="a run's name or folder, or last")
     chat.add_argument("--prompt", action="append", default=[], metavar="TEXT")
-    chat.add_argument("--column", action="append", default=[], metavar="NAME=VALUE", help="a value for the prompt template")
+    chat.add_argument(
+        "--column", action="append", default=[], metavar="NAME=VALUE", help="a value for the prompt template"
+    )
     chat.add_argument("--model", choices=("merged", "adapter", "base"), default=None)
     chat.add_argument("--temperature", type=float, default=0.0)
     chat.add_argument("--max-new-tokens", type=int, default=256)
@@ -128,7 +130,11 @@ def _event_line(event: Any) -> str:
     if event.type in ("state", "message"):
         return event.message
     if event.type == "metrics":
-        loss, name = (event.data["loss"], "loss") if event.data["loss"] is not None else (event.data["validation_loss"], "validation loss")
+        loss, name = (
+            (event.data["loss"], "loss")
+            if event.data["loss"] is not None
+            else (event.data["validation_loss"], "validation loss")
+        )
         return f"  step {event.data['step']} of {event.data['steps']}: {name} {loss:.4f}, {event.data['tokens_per_second']:.0f} tokens/s"
     return f"  asked at step {event.data['step']}: {event.data['reply'][:150]!r}"
 
@@ -148,7 +154,13 @@ def _chat(options: argparse.Namespace) -> dict[str, Any] | None:
         messages = run.config.template.turn(text, values, history)
         *_, words = stream_reply(model, encoding, messages, settings, threading.Event())
         tokens = len(encoding.tokenizer(words, add_special_tokens=False)["input_ids"])
-        return {"reply": words, "prompt": encoding.prompt(messages), "tokens": tokens, "model": which, "messages": messages}
+        return {
+            "reply": words,
+            "prompt": encoding.prompt(messages),
+            "tokens": tokens,
+            "model": which,
+            "messages": messages,
+        }
 
     prompts = options.prompt or ([""] if values else [])
     if not prompts:
@@ -220,7 +232,9 @@ def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _presets(options: argparse.Namespace) -> list[dict[str, Any]]:
     from ftui.config import presets
 
-    found = [{"preset": p.name, "title": p.title, "needs": p.needs, "base_model": p.config.base_model} for p in presets()]
+    found = [
+        {"preset": p.name, "title": p.title, "needs": p.needs, "base_model": p.config.base_model} for p in presets()
+    ]
     for preset in found:
         print(f"{preset['preset']:<10} {preset['title']}. {preset['needs']}")
     return found

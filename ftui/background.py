@@ -31,7 +31,9 @@ class BackgroundTrainer:
                 raise UserError(f"Run {self._run.run_id} is still at work. Stop it first, or wait until it is done.")
             other = self._store.working()
             if other:
-                raise UserError(f"Run {other.run_id} is at work in another process. Stop it first, or wait until it is done.")
+                raise UserError(
+                    f"Run {other.run_id} is at work in another process. Stop it first, or wait until it is done."
+                )
             self._run = self._store.create(config)
             self._thread = threading.Thread(target=self._work, args=(self._run,), name=self._run.run_id, daemon=True)
             self._thread.start()

@@ -6,6 +6,7 @@ its owner, so a working state that nobody holds reads "interrupted". This file d
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -229,6 +230,20 @@ class RunStore:
         """All runs, the newest first."""
         names = [path.parent.name for path in self.folder.glob("*/config.yaml") if not path.parent.name.startswith(".")]
         return [self.open(name) for name in sorted(names, reverse=True) if re.fullmatch(r"[\w-]+", name)]
+
+    def keep_upload(self, path: Path) -> Path:
+        """Moves an uploaded file to where it stays for as long as runs need it, under its own name and a hash of its content."""
+        digest = hashlib.file_digest(path.open("rb"), "sha256").hexdigest()[:12]
+        name = re.sub(r"[^\w.-]+", "_", path.name).lstrip(".")[-80:] or "upload"
+        kept = self.folder / ".uploads" / digest / name
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, kept)
+        except OSError as error:
+            raise UserError(
+                f"The file cannot be kept: {error.strerror}. Free some space, or choose another folder with --runs."
+            ) from None
+        return kept
 
     def working(self) -> Run | None:
         """The run that somebody works on now."""

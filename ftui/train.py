@@ -142,7 +142,7 @@ def _arguments(settings: TrainingSettings, model: PreTrainedModel, examples: Exa
 
 
 def _every(eval_steps: float, steps: int) -> int:
-    return max(1, min(steps, round(eval_steps * steps if eval_steps < 1 else eval_steps)))
+    return max(1, min(steps, math.ceil(eval_steps * steps if eval_steps < 1 else eval_steps)))
 
 
 def _dataset(examples: list[Example]) -> Dataset:

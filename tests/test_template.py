@@ -55,7 +55,9 @@ def test_a_template_is_filled_in_one_pass(template, row, expected):
 
 
 def test_columns_stand_in_order_of_first_use():
-    template = PromptTemplate(system="{{style}}", prompt="{{q}} {{c.d[0]}} {{q}}", reasoning="{{why}}", completion="{{a}}")
+    template = PromptTemplate(
+        system="{{style}}", prompt="{{q}} {{c.d[0]}} {{q}}", reasoning="{{why}}", completion="{{a}}"
+    )
     assert template.columns == ("style", "q", "c.d[0]", "why", "a")
     assert template.prompt_columns == ("style", "q", "c.d[0]")
     assert PromptTemplate(messages="m", tools="t", system="{{s}}").columns == ("s", "m", "t")
@@ -114,7 +116,9 @@ def test_a_pair_becomes_system_user_and_assistant_with_its_reasoning():
     assert "reasoning_content" not in template.render({"q": "Odd?", "why": None, "a": "Yes"})[-1]
 
 
-@pytest.mark.parametrize(("row", "part", "column"), [({"q": "x", "a": " \n"}, "completion", "a"), ({"q": None, "a": "x"}, "prompt", "q")])
+@pytest.mark.parametrize(
+    ("row", "part", "column"), [({"q": "x", "a": " \n"}, "completion", "a"), ({"q": None, "a": "x"}, "prompt", "q")]
+)
 def test_an_empty_pair_names_the_column(row, part, column):
     with pytest.raises(UserError, match=f"The {part} is empty: there is nothing in “{column}”"):
         PromptTemplate(prompt="{{q}}", completion="{{a}}").render(row)
@@ -130,7 +134,10 @@ def test_sharegpt_roles_are_mapped_by_value():
     assert conversation(turns) == [ASK, ANSWER]
     for role in ("assistant", "model", "chatgpt", "bing", "GPT"):
         assert conversation([turns[0], {"from": role, "value": "412."}])[1]["role"] == "assistant"
-    assert conversation([{"role": "developer", "content": "Short."}, ASK, ANSWER])[0] == {"role": "system", "content": "Short."}
+    assert conversation([{"role": "developer", "content": "Short."}, ASK, ANSWER])[0] == {
+        "role": "system",
+        "content": "Short.",
+    }
 
 
 def test_a_conversation_may_be_json_text():
@@ -140,7 +147,9 @@ def test_a_conversation_may_be_json_text():
 
 def test_names_weights_and_text_parts_survive():
     parts = [{"type": "text", "text": "Ki"}, {"type": "text", "text": "los?"}]
-    messages = conversation([{"role": "user", "name": "ana", "content": parts}, ANSWER | {"weight": 0}, ASK, ANSWER | {"train": True}])
+    messages = conversation(
+        [{"role": "user", "name": "ana", "content": parts}, ANSWER | {"weight": 0}, ASK, ANSWER | {"train": True}]
+    )
     assert messages[0] == {"role": "user", "name": "ana", "content": "Kilos?"}
     assert [message.get("weight") for message in messages] == [None, 0, None, 1]
 
@@ -156,7 +165,11 @@ CALL = {"type": "function", "function": {"name": "stock", "arguments": {"depot":
 @pytest.mark.parametrize(
     "turn",
     [
-        {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": {"name": "stock", "arguments": '{"depot": "north"}'}}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"type": "function", "function": {"name": "stock", "arguments": '{"depot": "north"}'}}],
+        },
         {"role": "assistant", "tool_calls": [CALL]},
         {"role": "assistant", "content": None, "function_call": {"name": "stock", "arguments": '{"depot":"north"}'}},
         {"from": "function_call", "value": '{"name": "stock", "arguments": {"depot": "north"}}'},
@@ -203,7 +216,10 @@ def test_a_conversation_may_get_its_answer_from_another_column():
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ANSWER], "part of type “image_url”"),
         ([{"role": "user", "content": 7}, ANSWER], "neither text nor a list"),
         ([ASK, ANSWER | {"weight": 0.5}], "the weight 0.5"),
-        ([ASK, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{oops"}}]}], "arguments that are not JSON"),
+        (
+            [ASK, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{oops"}}]}],
+            "arguments that are not JSON",
+        ),
         ([ASK, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": [1]}}]}], "not an object"),
         ([ASK, {"role": "assistant", "tool_calls": [{}]}], "without a function name"),
         ([ASK, {"from": "function_call", "value": "f(x)"}], "its value is not JSON"),
@@ -251,14 +267,34 @@ def test_an_empty_turn_is_refused():
     [
         ({"messages": [ASK, ANSWER], "tools": "[]"}, "messages", {"messages": "messages", "tools": "tools"}),
         ({"messages": json.dumps([ASK, ANSWER])}, "messages", {"messages": "messages"}),
-        ({"conversations": [{"from": "human", "value": "x"}], "system": "s"}, "sharegpt", {"messages": "conversations", "system": "{{system}}"}),
-        ({"conversation": [{"role": "user", "value": "x"}]}, "messages", {"messages": "conversation"}),
-        ({"prompt": "p", "chosen": "c", "rejected": "r"}, "preference", {"prompt": "{{prompt}}", "completion": "{{chosen}}"}),
-        ({"chosen": [ASK, ANSWER], "rejected": [ASK, ANSWER]}, "preference", {"messages": "chosen"}),
-        ({"instruction": "i", "input": "n", "chosen": "c", "rejected": "r"}, "preference", {"prompt": "{{instruction}}[[\n\n{{input}}]]", "completion": "{{chosen}}"}),
-        ({"prompt": "p", "text": "t", "rejected_text": "r"}, "preference", {"prompt": "{{prompt}}", "completion": "{{text}}"}),
         (
-            {"conversations": [{"from": "human", "value": "x"}], "chosen": {"from": "gpt", "value": "y"}, "rejected": {"from": "gpt", "value": "z"}},
+            {"conversations": [{"from": "human", "value": "x"}], "system": "s"},
+            "sharegpt",
+            {"messages": "conversations", "system": "{{system}}"},
+        ),
+        ({"conversation": [{"role": "user", "value": "x"}]}, "messages", {"messages": "conversation"}),
+        (
+            {"prompt": "p", "chosen": "c", "rejected": "r"},
+            "preference",
+            {"prompt": "{{prompt}}", "completion": "{{chosen}}"},
+        ),
+        ({"chosen": [ASK, ANSWER], "rejected": [ASK, ANSWER]}, "preference", {"messages": "chosen"}),
+        (
+            {"instruction": "i", "input": "n", "chosen": "c", "rejected": "r"},
+            "preference",
+            {"prompt": "{{instruction}}[[\n\n{{input}}]]", "completion": "{{chosen}}"},
+        ),
+        (
+            {"prompt": "p", "text": "t", "rejected_text": "r"},
+            "preference",
+            {"prompt": "{{prompt}}", "completion": "{{text}}"},
+        ),
+        (
+            {
+                "conversations": [{"from": "human", "value": "x"}],
+                "chosen": {"from": "gpt", "value": "y"},
+                "rejected": {"from": "gpt", "value": "z"},
+            },
             "preference",
             {"messages": "conversations", "completion": "{{chosen.value}}"},
         ),
@@ -267,16 +303,52 @@ def test_an_empty_turn_is_refused():
             "preference",
             {"messages": "input.messages", "completion": "{{preferred_output[0].content}}"},
         ),
-        ({"prompt": [ASK], "completion": [ANSWER]}, "prompt_completion", {"messages": "prompt", "completion": "{{completion[0].content}}"}),
-        ({"prompt": "p", "completion": "c"}, "prompt_completion", {"prompt": "{{prompt}}", "completion": "{{completion}}"}),
-        ({"Instruction": "i", "input": "", "output": "o"}, "alpaca", {"prompt": "{{Instruction}}[[\n\n{{input}}]]", "completion": "{{output}}"}),
-        ({"instruction": "i", "context": "", "response": "r", "category": "c"}, "alpaca", {"prompt": "{{instruction}}[[\n\n{{context}}]]", "completion": "{{response}}"}),
-        ({"Question": "q", "Complex_CoT": "t", "Response": "r"}, "reasoning", {"prompt": "{{Question}}", "reasoning": "{{Complex_CoT}}", "completion": "{{Response}}"}),
-        ({"question": "q", "context": "c", "answer": "a"}, "question_answer", {"prompt": "[[{{context}}\n\n]]{{question}}", "completion": "{{answer}}"}),
-        ({"question": "q", "answers": {"text": ["a"]}}, "question_answer", {"prompt": "{{question}}", "completion": "{{answers.text[0]}}"}),
-        ({"Context": "c", "Response": "r"}, "prompt_completion", {"prompt": "{{Context}}", "completion": "{{Response}}"}),
+        (
+            {"prompt": [ASK], "completion": [ANSWER]},
+            "prompt_completion",
+            {"messages": "prompt", "completion": "{{completion[0].content}}"},
+        ),
+        (
+            {"prompt": "p", "completion": "c"},
+            "prompt_completion",
+            {"prompt": "{{prompt}}", "completion": "{{completion}}"},
+        ),
+        (
+            {"Instruction": "i", "input": "", "output": "o"},
+            "alpaca",
+            {"prompt": "{{Instruction}}[[\n\n{{input}}]]", "completion": "{{output}}"},
+        ),
+        (
+            {"instruction": "i", "context": "", "response": "r", "category": "c"},
+            "alpaca",
+            {"prompt": "{{instruction}}[[\n\n{{context}}]]", "completion": "{{response}}"},
+        ),
+        (
+            {"Question": "q", "Complex_CoT": "t", "Response": "r"},
+            "reasoning",
+            {"prompt": "{{Question}}", "reasoning": "{{Complex_CoT}}", "completion": "{{Response}}"},
+        ),
+        (
+            {"question": "q", "context": "c", "answer": "a"},
+            "question_answer",
+            {"prompt": "[[{{context}}\n\n]]{{question}}", "completion": "{{answer}}"},
+        ),
+        (
+            {"question": "q", "answers": {"text": ["a"]}},
+            "question_answer",
+            {"prompt": "{{question}}", "completion": "{{answers.text[0]}}"},
+        ),
+        (
+            {"Context": "c", "Response": "r"},
+            "prompt_completion",
+            {"prompt": "{{Context}}", "completion": "{{Response}}"},
+        ),
         ({"title": "t", "ingredients": "[]", "NER": "[]"}, "prompt_completion", {"completion": "{{NER}}"}),
-        ({"id": "1", "text": "t", "label": 0, "label_text": "bad"}, "labels", {"prompt": "{{text}}", "completion": "{{label_text}}"}),
+        (
+            {"id": "1", "text": "t", "label": 0, "label_text": "bad"},
+            "labels",
+            {"prompt": "{{text}}", "completion": "{{label_text}}"},
+        ),
         ({"text": "t", "category": "c"}, "labels", {"prompt": "{{text}}", "completion": "{{category}}"}),
         ({"text": "t"}, "text", {"text": "text"}),
         ({"whatever": "t"}, "text", {"text": "whatever"}),
@@ -288,14 +360,16 @@ def test_a_data_set_is_recognized_by_its_columns(row, kind, parts):
     proposal = propose(Rows.from_list([row]))
     assert proposal.format == kind
     if parts is None:
-        assert proposal.template is None and "context" in proposal.sentence or "data" in proposal.sentence
+        assert proposal.template is None and f"The columns are {', '.join(row)}." in proposal.sentence
     else:
         assert parts.items() <= proposal.template.model_dump(exclude_defaults=True).items()
         proposal.template.check(tuple(row))
 
 
 def test_a_preference_set_says_that_the_rejected_answers_are_not_used():
-    assert "“rejected” is not used" in propose(Rows.from_list([{"prompt": "p", "chosen": "c", "rejected": "r"}])).sentence
+    assert (
+        "“rejected” is not used" in propose(Rows.from_list([{"prompt": "p", "chosen": "c", "rejected": "r"}])).sentence
+    )
 
 
 def test_already_formatted_text_is_pointed_out():

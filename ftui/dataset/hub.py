@@ -32,14 +32,14 @@ def read_hub(
         labels = {
             column: feature.names for column, feature in features.items() if isinstance(feature, datasets.ClassLabel)
         }
+        for column in labels:
+            yield Note(f"{path}: the numbers in “{column}” were replaced with the names of the labels.")
         for table in loaded.with_format("arrow").iter(batch_size=min(limit or 1_000, 1_000)):
             yield _named(table, labels)
     except UserError:
         raise
     except Exception as error:  # whatever the network, the Hub and the file readers raise
         raise UserError(sentence(error, path, split)) from None
-    for column in labels:
-        yield Note(f"{path}: the numbers in “{column}” were replaced with the names of the labels.")
 
 
 def _named(table: pa.Table, labels: dict[str, list[str]]) -> pa.Table:
@@ -55,16 +55,15 @@ def _named(table: pa.Table, labels: dict[str, list[str]]) -> pa.Table:
 
 def sentence(error: BaseException, path: str, split: str) -> str:
     """What went wrong at the Hub, and what to do; made from the error's own words, for its classes differ by the way it took."""
-    chain = []
-    link: BaseException | None = error
-    while link is not None and len(chain) < 10:
-        chain.append(f"{type(link).__name__}: {link}")
+    said, link = [], error
+    while link is not None and len(said) < 10:
+        said.append(re.sub(r"hf_[A-Za-z0-9]{8,}", "hf_…", " ".join(f"{type(link).__name__}: {link}".split())))
         link = link.__cause__ or link.__context__
-    said = re.sub(r"hf_[A-Za-z0-9]{8,}", "hf_…", " ".join(chain))
     for pattern, answer in _SENTENCES:
-        if re.search(pattern, said, re.IGNORECASE):
-            return answer.format(path=path, split=split, detail=_detail(said))
-    return f"The data set {path} cannot be loaded: {' '.join(str(error).split())[:200] or type(error).__name__}"
+        if re.search(pattern, " ".join(said), re.IGNORECASE):
+            return answer.format(path=path, split=split, detail=_detail(" ".join(said)))
+    where = re.compile(r"(?<![\w:/])/(?:[\w.-]+/)+")  # folders of this machine
+    return f"The data set {path} cannot be loaded: {where.sub('', said[0])[:200]}"
 
 
 def _detail(said: str) -> str:
@@ -74,11 +73,27 @@ def _detail(said: str) -> str:
 
 
 _SENTENCES = (
-    (r"trust_remote_code|dataset scripts? (are|is) no longer|loading script", "The data set {path} needs its own code to load, and ftui never runs such code. Use a Parquet copy of it, or upload files."),
-    (r"Gated|ask for access|\b401\b|\b403\b|awaiting a review", "The data set {path} is gated or private. Accept its terms at huggingface.co/datasets/{path} and sign in, or set HF_TOKEN."),
-    (r"Offline|ConnectionError|ConnectError|Couldn't reach|Max retries|timed? ?out|Name or service|LocalEntryNotFound|Network is unreachable|proxy", "The Hub cannot be reached, so {path} cannot be loaded. Check the network, or use a file."),
-    (r"Config name is missing|BuilderConfig", "The data set {path} needs another config.{detail} Write one of them under “name”."),
+    (
+        r"trust_remote_code|dataset scripts? (are|is) no longer|loading script",
+        "The data set {path} needs its own code to load, and ftui never runs such code. Use a Parquet copy of it, or upload files.",
+    ),
+    (
+        r"Gated|ask for access|\b401\b|\b403\b|awaiting a review",
+        "The data set {path} is gated or private. Accept its terms at huggingface.co/datasets/{path} and sign in, or set HF_TOKEN.",
+    ),
+    (
+        r"Offline|ConnectionError|ConnectError|Couldn't reach|Max retries|timed? ?out|Name or service|LocalEntryNotFound|"
+        r"Network is unreachable|proxy",
+        "The Hub cannot be reached, so {path} cannot be loaded. Check the network, or use a file.",
+    ),
+    (
+        r"Config name is missing|BuilderConfig",
+        "The data set {path} needs another config.{detail} Write one of them under “name”.",
+    ),
     (r"Unknown split|Bad split|Instruction", "The data set {path} has no split “{split}”.{detail}"),
     (r"revision", "The data set {path} has no such revision. Leave it empty for the newest."),
-    (r"DatasetNotFound|RepositoryNotFound|doesn't exist|\b404\b|DataFilesNotFound|EmptyDataset", "There is no data set {path} on the Hub, or it holds no files that can be read. Check its name at huggingface.co/datasets."),
-)  # fmt: skip
+    (
+        r"DatasetNotFound|RepositoryNotFound|doesn't exist|\b404\b|DataFilesNotFound|EmptyDataset",
+        "There is no data set {path} on the Hub, or it holds no files that can be read. Check its name at huggingface.co/datasets.",
+    ),
+)

@@ -52,8 +52,9 @@ def read_json(file: TextFile, records: str | None) -> Iterator[dict | BrokenRow]
         return
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file.name} cannot be read: {_complaint(error)}.") from None
+    odd = _is_odd(text)
     for number, value in enumerate(_records(document, records, file.name), 1):
-        yield _row(value, text, file.name, number, "row")
+        yield _row(value, odd, file.name, number, "row")
 
 
 def _lines(stream: Iterator[str], name: str) -> Iterator[dict | BrokenRow]:
@@ -65,7 +66,7 @@ def _lines(stream: Iterator[str], name: str) -> Iterator[dict | BrokenRow]:
         except (ValueError, RecursionError) as error:
             yield BrokenRow(name, number, f"it is not valid JSON ({_complaint(error)}).")
         else:
-            yield _row(value, line, name, number, "line")
+            yield _row(value, _is_odd(line), name, number, "line")
 
 
 def _list(text: str, name: str) -> Iterator[dict | BrokenRow]:
@@ -78,7 +79,7 @@ def _list(text: str, name: str) -> Iterator[dict | BrokenRow]:
             start = position
             value, position = decoder.raw_decode(text, start)
             number += 1
-            yield _row(value, text[start:position], name, number, "row")
+            yield _row(value, _is_odd(text[start:position]), name, number, "row")
             position = _BLANK.match(text, position).end()
             if text[position : position + 1] == ",":
                 position += 1
@@ -107,8 +108,12 @@ def _complaint(error: Exception) -> str:
     )
 
 
-def _row(value: object, source: str, name: str, number: int, unit: str) -> dict | BrokenRow:
-    """The row in a value that was read from `source`, whose text says at once that most rows need no closer look."""
+def _is_odd(text: str) -> bool:
+    """Whether what was read from this text may be too deep or hold half a character: most text says at once that it does not."""
+    return text.count("{") + text.count("[") > MAX_DEPTH or bool(_HALF.search(text))
+
+
+def _row(value: object, odd: bool, name: str, number: int, unit: str) -> dict | BrokenRow:
     if (
         isinstance(value, dict)
         and isinstance(value.get("row"), dict)
@@ -120,9 +125,9 @@ def _row(value: object, source: str, name: str, number: int, unit: str) -> dict 
     if not isinstance(value, dict) or not value:
         what = "empty" if value == {} else f"a {type(value).__name__}"
         return BrokenRow(name, number, f"a row must be an object with columns, and this is {what}.", unit)
-    if source.count("{") + source.count("[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+    if odd and _depth(value) > MAX_DEPTH:
         return BrokenRow(name, number, f"it is nested deeper than {MAX_DEPTH} levels.", unit)
-    if _HALF.search(source) and not _is_whole(value):
+    if odd and not _is_whole(value):
         return BrokenRow(name, number, "it holds half a character (\\ud800 to \\udfff), which no text can hold.", unit)
     return value
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -72,14 +73,21 @@ class Rows:
         return cls.gather(rows)
 
     @classmethod
-    def gather(cls, parts: Iterable[dict | BrokenRow | Note | pa.Table], limit: int | None = None) -> Rows:
-        """Rows from what readers yield: rows, tables of rows, rows that could not be read, notes. Memory stays bounded."""
+    def gather(
+        cls, parts: Iterable[dict | BrokenRow | Note | pa.Table], limit: int | None = None, name: str = "The rows"
+    ) -> Rows:
+        """Rows from what readers yield: rows, tables of rows, rows that could not be read, notes. Memory stays bounded.
+
+        UserErrors of the table as a whole begin with `name`; those of the readers name their file themselves.
+        """
         gathering = _Gathering(limit)
         for part in parts:
-            gathering.add(part)
+            with _about(name):
+                gathering.add(part)
             if gathering.full:
                 break
-        return gathering.rows()
+        with _about(name):
+            return gathering.rows()
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -120,6 +128,14 @@ class Rows:
 def canonical(row: dict[str, object]) -> bytes:
     """A row as JSON with sorted keys, no blanks and empty cells left out: equal for equal rows, and only for them."""
     return _canonical({key: value for key, value in row.items() if value is not None}).encode("utf-8", "surrogatepass")
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
 
 class _Gathering:

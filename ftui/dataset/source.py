@@ -52,14 +52,11 @@ class DatasetSource(BaseModel):
 
     def load(self) -> Rows:
         """The rows. UserError says which file, line or setting is wrong; single rows that cannot be read are `problems`."""
-        return Rows.gather(self._parts(), self.limit)
-
-    def _parts(self) -> Iterator[Part]:
         paths = (self.path,) if isinstance(self.path, str) else self.path
         if not paths:
             raise UserError("No data set is chosen. Name a file, a folder or a Hub data set.")
-        for path in paths:
-            yield from self._read(path.strip())
+        parts = (part for path in paths for part in self._read(path.strip()))
+        return Rows.gather(parts, self.limit, ", ".join(_shown(path.strip()) for path in paths[:3]))
 
     def _read(self, path: str) -> Iterator[Part]:
         shown = _shown(path)

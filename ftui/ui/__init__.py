@@ -1,0 +1,45 @@
+"""The page: the tabs in the order the user meets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from ftui.background import BackgroundTrainer
+from ftui.chat import ChatModel
+from ftui.config import RunConfig
+from ftui.runs import RunStore
+from ftui.ui.chat_tab import chat_tab
+from ftui.ui.data_tab import data_tab
+from ftui.ui.language import catalogue, say
+from ftui.ui.model_tab import model_tab
+from ftui.ui.train_tab import train_tab
+
+THEME = gr.themes.Soft(primary_hue="indigo", secondary_hue="orange", neutral_hue="slate", radius_size="md")
+CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+
+__all__ = ["CSS", "THEME", "build_studio", "catalogue"]
+
+
+def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel) -> gr.Blocks:
+    """The whole page. What all sessions share comes in as arguments; the form itself is each session's state."""
+    first = RunConfig.load("starter")
+    with gr.Blocks(title="ftui", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as studio:
+        with gr.Row(elem_id="masthead"):
+            gr.HTML("<h1>ftui</h1>", padding=False, scale=0)
+            gr.Markdown(
+                say("Fine-tune a small language model, see it learn, and prove what it learned."), elem_classes="quiet"
+            )
+        with gr.Tabs(selected="model", elem_id="tabs") as tabs:
+            with gr.Tab(say("Model"), id="model"):
+                model = model_tab(first)
+            with gr.Tab(say("Data"), id="data"):
+                data = data_tab(first, store, model)
+            with gr.Tab(say("Train"), id="train"):
+                to_chat, _ = train_tab(first, store, trainer, {**model, **data})
+            with gr.Tab(say("Chat"), id="chat"):
+                chat_tab(store, chat, to_chat, tabs)
+    studio.queue(max_size=32)
+    studio.state_session_capacity = 200
+    return studio

@@ -1,0 +1,100 @@
+"""Fieldset: the inputs for one settings class, drawn from its fields; and Form, which reads all inputs into a RunConfig.
+
+Nothing here names a hyperparameter: a field that is added to a settings class appears in the page by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args, get_origin
+
+import gradio as gr
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ftui.config import RunConfig
+from ftui.errors import UserError
+from ftui.ui.language import say
+
+Fields = dict[str, gr.components.Component]
+
+
+def fieldset(settings: type[BaseModel], path: str, leave_out: Sequence[str] = ()) -> Fields:
+    """One input a field, by its path in the config (`training.learning_rate`)."""
+    return {
+        f"{path}.{name}" if path else name: _input(field)
+        for name, field in settings.model_fields.items()
+        if name not in leave_out
+    }
+
+
+def _input(field: FieldInfo) -> gr.components.Component:
+    label, info = say(str(field.title)), say(str(field.description))
+    kind, value = field.annotation, field.get_default()
+    if kind is bool:
+        return gr.Checkbox(value, label=label, info=info)
+    if get_origin(kind) is Literal:
+        return gr.Dropdown(list(get_args(kind)), value=value, label=label, info=info)
+    if kind in (int, float):
+        # A text box: a number box rounds 2e-4 away and cannot say what is wrong with "abc".
+        return gr.Textbox(f"{value:g}", label=label, info=info, max_lines=1)
+    return gr.Textbox("" if value is None else str(value), label=label, info=info, max_lines=1)
+
+
+class Form:
+    """All inputs of the page that make a run, by their paths. The form is the session's state; this only translates."""
+
+    def __init__(self, fields: Fields) -> None:
+        self.paths = list(fields)
+        self.inputs = list(fields.values())
+
+    def read(self, values: Sequence[Any]) -> RunConfig:
+        """The config that the inputs hold. UserError names every mistake at once."""
+        return RunConfig.parse(self.nested(values))
+
+    def nested(self, values: Sequence[Any]) -> dict[str, Any]:
+        nested: dict[str, Any] = {}
+        for path, value in zip(self.paths, values, strict=True):
+            *parents, last = path.split(".")
+            inner = nested
+            for parent in parents:
+                inner = inner.setdefault(parent, {})
+            inner[last] = _from_box(path, value)
+        return {key: value for key, value in nested.items() if value is not None}
+
+    def fill(self, config: RunConfig) -> list[Any]:
+        """The value of every input, so that the page shows `config`."""
+        values = config.model_dump(mode="json")
+        return [_to_box(_lookup(values, path)) for path in self.paths]
+
+
+def _from_box(path: str, value: Any) -> Any:
+    if path == "watch_prompts":
+        return [line for line in str(value or "").splitlines() if line.strip()]
+    if path == "lora.target_modules" and "," in str(value):
+        return [name.strip() for name in value.split(",") if name.strip()]
+    if isinstance(value, str) and not value.strip() and not path.startswith("template."):
+        return None if path in ("revision", "dataset.records", "dataset.sheet", "dataset.name", "dataset.limit") else ""
+    return value
+
+
+def _to_box(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, list):
+        return "\n".join(map(str, value)) if all(isinstance(item, str) for item in value) else str(value)
+    return f"{value:g}" if isinstance(value, int | float) else value
+
+
+def _lookup(values: dict[str, Any], path: str) -> Any:
+    inner: Any = values
+    for part in path.split("."):
+        inner = inner[part]
+    return inner
+
+
+def tell(error: UserError) -> gr.Error:
+    """The core's sentence as the page shows it."""
+    from html import escape
+
+    return gr.Error(escape(str(error), quote=False), duration=20, print_exception=False)

@@ -1,0 +1,276 @@
+"""Every string of the page, English and Spanish. English is the key: what the code says is what the page says.
+
+Labels that never change are translated in the browser (`say`); what the server writes later is translated there
+(`Voice`), in the language that the browser asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import gradio as gr
+
+SPANISH = {
+    # the frame
+    "Model": "Modelo",
+    "Data": "Datos",
+    "Train": "Entrenar",
+    "Chat": "Chat",
+    "Fine-tune a small language model, see it learn, and prove what it learned.": "Afina un modelo de lenguaje pequeño, míralo aprender y comprueba qué aprendió.",
+    # model
+    "Base model": "Modelo base",
+    "Choose one, or write a Hub id or a local folder.": "Elige uno, o escribe un id del Hub o una carpeta local.",
+    "Look at this model": "Examinar este modelo",
+    "This machine": "Esta máquina",
+    "Starter: SmolLM2 135M, runs anywhere": "Inicio: SmolLM2 135M, funciona en cualquier equipo",
+    "Chat template": "Plantilla de chat",
+    "Origin": "Origen",
+    "Architecture": "Arquitectura",
+    "Parameters": "Parámetros",
+    "Context": "Contexto",
+    "Licence": "Licencia",
+    "not stated": "no indicada",
+    "its own": "la suya",
+    "none; plain text is used": "ninguna; se usa texto simple",
+    "This model can be tuned.": "Este modelo se puede afinar.",
+    "{gb} GB of memory, {cores} cores": "{gb} GB de memoria, {cores} núcleos",
+    "computes in {dtype}": "calcula en {dtype}",
+    "tokens": "tokens",
+    # data
+    "Where the rows come from": "De dónde vienen las filas",
+    "Sample": "Ejemplo",
+    "Upload": "Subir",
+    "Path or Hub id": "Ruta o id del Hub",
+    "CSV, JSON, JSONL, Parquet or text": "CSV, JSON, JSONL, Parquet o texto",
+    "A file or folder on the server, or owner/name on the Hub.": "Un archivo o carpeta del servidor, o dueño/nombre en el Hub.",
+    "Read these rows": "Leer estas filas",
+    "The rows": "Las filas",
+    "What is asked and what is learned": "Qué se pregunta y qué se aprende",
+    "Click a column to put it where it belongs, or write {{column}} yourself.": "Elige una columna para colocarla, o escribe {{columna}}.",
+    "Question column": "Columna de pregunta",
+    "Answer column": "Columna de respuesta",
+    "Conversation column": "Columna de conversación",
+    "Text column": "Columna de texto",
+    "Chat data: each row holds a whole conversation.": "Datos de chat: cada fila contiene una conversación.",
+    "Plain text: all of it is learned.": "Texto simple: se aprende todo.",
+    "What the model will see": "Lo que verá el modelo",
+    "context": "contexto",
+    "learned": "se aprende",
+    "cut off": "se corta",
+    "special token": "token especial",
+    "Row {row}": "Fila {row}",
+    "{rows} rows: {usable} can be used, {left} are left out": "{rows} filas: {usable} sirven, {left} se omiten",
+    "the longest has {longest} tokens": "la más larga tiene {longest} tokens",
+    "{share} of the tokens are learned": "se aprende el {share} de los tokens",
+    "Show five rows": "Mostrar cinco filas",
+    "Split": "Partición",
+    "Advanced: reading and splitting": "Avanzado: lectura y partición",
+    # train
+    "Preset": "Ajuste preparado",
+    "Fills in everything: model, data, template and settings.": "Rellena todo: modelo, datos, plantilla y ajustes.",
+    "How long": "Cuánto",
+    "Quick check (5 steps)": "Prueba rápida (5 pasos)",
+    "Standard": "Normal",
+    "Thorough (twice as long)": "A fondo (el doble)",
+    "All settings": "Todos los ajustes",
+    "Training": "Entrenamiento",
+    "Adapter": "Adaptador",
+    "Quantization": "Cuantización",
+    "Evaluation": "Evaluación",
+    "Watch prompts": "Preguntas de control",
+    "One a line, asked before training and at every check. Empty: three validation rows.": "Una por línea; se hacen antes y en cada control. Vacío: tres filas de validación.",
+    "The config as YAML": "La configuración en YAML",
+    "Show": "Mostrar",
+    "Use this YAML": "Usar este YAML",
+    "Start training": "Empezar a entrenar",
+    "Stop and keep": "Parar y conservar",
+    "Chat with the result": "Chatear con el resultado",
+    "No run yet. Everything is filled in: press Start.": "Aún no hay entrenamientos. Todo está listo: pulsa Empezar.",
+    "Loss": "Pérdida",
+    "step": "paso",
+    "training loss": "pérdida de entrenamiento",
+    "validation loss": "pérdida de validación",
+    "Lower is better. Blue: rows it learns from; orange: rows it never sees.": "Más bajo es mejor. Azul: filas de las que aprende; naranja: filas que nunca ve.",
+    "Watch it learn": "Míralo aprender",
+    "before": "antes",
+    "step {step}": "paso {step}",
+    "Question": "Pregunta",
+    "Log": "Registro",
+    "Waiting to start": "En espera",
+    "Preparing": "Preparando",
+    "Evaluating": "Evaluando",
+    "Merging": "Fusionando",
+    "Done": "Terminado",
+    "Stopped": "Parado",
+    "Failed": "Falló",
+    "Interrupted": "Interrumpido",
+    "The process that worked on this run ended. What it saved is kept.": "El proceso que hacía este entrenamiento terminó. Lo guardado se conserva.",
+    "Training stops after this step; what was learned is kept.": "Se para tras este paso; lo aprendido se conserva.",
+    "step {step} of {steps}": "paso {step} de {steps}",
+    "{time} left (measured)": "quedan {time} (medido)",
+    "{rate} tokens/s": "{rate} tokens/s",
+    "{gb} GB in use": "{gb} GB en uso",
+    "loss {loss}": "pérdida {loss}",
+    "validation {loss}": "validación {loss}",
+    "Base beside tuned": "Base junto a afinado",
+    "The tuned model is better than the base on held-out rows.": "El modelo afinado es mejor que el base en filas apartadas.",
+    "The tuned model is worse than the base on held-out rows.": "El modelo afinado es peor que el base en filas apartadas.",
+    "The tuned model is not shown to be better than the base.": "No está demostrado que el modelo afinado sea mejor que el base.",
+    "Too few held-out rows ({rows}) for a verdict; it takes 20.": "Hay muy pocas filas apartadas ({rows}) para un veredicto; hacen falta 20.",
+    "exact matches": "coincidencias exactas",
+    "base": "base",
+    "tuned": "afinado",
+    "Expected": "Esperado",
+    "Base": "Base",
+    "Tuned": "Afinado",
+    "{rows} rows kept out of training, greedy decoding, both models in the precision of training.": "{rows} filas fuera del entrenamiento, decodificación voraz, ambos modelos en la precisión del entrenamiento.",
+    "Difference {mean}, 95 % interval {low} to {high}.": "Diferencia {mean}, intervalo del 95 %: {low} a {high}.",
+    "Merged into the {weights} weights and compared: {same} of {tokens} held-out tokens are the same; loss {before} with the adapter, {after} merged.": "Fusionado con los pesos {weights} y comparado: coinciden {same} de {tokens} tokens apartados; pérdida {before} con el adaptador, {after} fusionado.",
+    "original": "originales",
+    "rounded as in training": "redondeados como al entrenar",
+    # chat
+    "Run": "Entrenamiento",
+    "Which model": "Qué modelo",
+    "merged": "fusionado",
+    "adapter on its base": "adaptador sobre su base",
+    "untouched base": "base sin tocar",
+    "System prompt": "Instrucción de sistema",
+    "Remember the conversation": "Recordar la conversación",
+    "Off for tasks that were trained row by row.": "Desactivado en tareas entrenadas fila a fila.",
+    "Message": "Mensaje",
+    "Write a message and press Enter": "Escribe un mensaje y pulsa Intro",
+    "Send": "Enviar",
+    "Stop": "Parar",
+    "Retry": "Repetir",
+    "Clear": "Borrar",
+    "The exact prompt": "El texto exacto enviado",
+    "How it answers": "Cómo responde",
+    "No model to chat with yet. Train one first; it takes a few minutes.": "Aún no hay modelo con el que hablar. Entrena uno; son unos minutos.",
+    "Loading the model …": "Cargando el modelo …",
+    # reading and splitting
+    "Data set": "Conjunto de datos",
+    "A file, a folder, a pattern such as data/*.csv, or a Hub id such as owner/name.": "Un archivo, una carpeta, un patrón como datos/*.csv o un id del Hub como dueño/nombre.",
+    "Config": "Configuración",
+    "Of a Hub data set that has several.": "De un conjunto del Hub que tiene varias.",
+    "Of a Hub data set: train, or a part such as train[:500].": "De un conjunto del Hub: train, o una parte como train[:500].",
+    "Commit or branch of a Hub data set. Pin it to repeat a run exactly.": "Commit o rama de un conjunto del Hub. Fíjalo para repetir exactamente.",
+    "Rows at most": "Filas como máximo",
+    "Only the first rows are read.": "Solo se leen las primeras filas.",
+    "Record list": "Lista de registros",
+    "Where the rows are in a nested JSON file, such as data.paragraphs.qas.": "Dónde están las filas en un JSON anidado, como data.paragraphs.qas.",
+    "Sheet": "Hoja",
+    "Of an Excel file; the first if empty.": "De un archivo Excel; la primera si está vacío.",
+    "A row of plain text is": "Una fila de texto simple es",
+    "A line, a block between blank lines, or a whole file.": "Una línea, un bloque entre líneas en blanco o un archivo entero.",
+    "Validation": "Validación",
+    "Watched while training: a share (0.1), a number of rows (200), a range (100:200) or a file.": "Se mira al entrenar: una parte (0.1), un número de filas (200), un rango (100:200) o un archivo.",
+    "Test": "Prueba",
+    "Held back for the verdict: a share, a number of rows, a range or a file.": "Se aparta para el veredicto: una parte, un número de filas, un rango o un archivo.",
+    "Another seed, other rows.": "Otra semilla, otras filas.",
+    "Balance by": "Equilibrar por",
+    "A column, such as the label: every side gets the same mixture.": "Una columna, como la etiqueta: cada lado recibe la misma mezcla.",
+    "Keep together": "Mantener juntas",
+    "A column, such as the author: rows that share a value stay on one side.": "Una columna, como el autor: las filas con el mismo valor quedan en un lado.",
+    "Split column": "Columna de partición",
+    "A column that says train, validation or test; it then decides alone.": "Una columna que dice train, validation o test; entonces decide sola.",
+    "Metrics": "Métricas",
+    "auto chooses by the shape of the answers.": "auto elige según la forma de las respuestas.",
+    "Baselines": "Referencias",
+    "What the tuned model has to beat.": "Lo que el modelo afinado debe superar.",
+    # settings
+    "4-bit base (QLoRA)": "Base de 4 bits (QLoRA)",
+    "Keeps the frozen base in 4 bits: a quarter of the memory.": "Guarda la base congelada en 4 bits: un cuarto de la memoria.",
+    "4-bit type": "Tipo de 4 bits",
+    "nf4 fits normally distributed weights.": "nf4 va bien con pesos de distribución normal.",
+    "Double quantization": "Doble cuantización",
+    "Quantizes the scales, too: saves 0.4 bits a weight.": "Cuantiza también las escalas: ahorra 0,4 bits por peso.",
+    "Rank": "Rango",
+    "How much the adapter can hold. 8 to 32 suits most tasks.": "Cuánto cabe en el adaptador. De 8 a 32 basta casi siempre.",
+    "Alpha": "Alfa",
+    "Strength of the adapter: scaled by alpha / rank. Usually rank to twice the rank.": "Fuerza del adaptador: alfa / rango. Suele ir del rango a su doble.",
+    "Dropout": "Dropout",
+    "Share of adapter inputs dropped while training.": "Parte de las entradas del adaptador que se omite al entrenar.",
+    "Target modules": "Capas con adaptador",
+    "Layers that get an adapter: all-linear, or names.": "Capas que reciben adaptador: all-linear, o sus nombres.",
+    "rsLoRA": "rsLoRA",
+    "Scales by alpha / √rank: steadier at high ranks.": "Escala por alfa / √rango: más estable con rangos altos.",
+    "Epochs": "Épocas",
+    "How often every row is seen.": "Cuántas veces se ve cada fila.",
+    "Steps at most": "Pasos como máximo",
+    "Overrides epochs when above 0; -1 turns it off.": "Manda sobre las épocas si es mayor que 0; -1 lo desactiva.",
+    "Learning rate": "Tasa de aprendizaje",
+    "Size of a step. 1e-4 to 1e-3 for LoRA; halve it when the loss jumps.": "Tamaño del paso. De 1e-4 a 1e-3 con LoRA; redúcela a la mitad si la pérdida salta.",
+    "Batch size": "Tamaño de lote",
+    "Rows in one forward pass.": "Filas en una pasada.",
+    "Accumulation": "Acumulación",
+    "Passes that make one step; batch size × this = rows a step.": "Pasadas por paso; lote × esto = filas por paso.",
+    "Longest row (tokens)": "Fila más larga (tokens)",
+    "Longer rows are cut; the Data tab says which.": "Las más largas se cortan; la pestaña Datos dice cuáles.",
+    "Schedule": "Programa",
+    "How the learning rate falls.": "Cómo baja la tasa de aprendizaje.",
+    "Warm-up": "Calentamiento",
+    "Below 1: a share of all steps; else a number of steps.": "Menor que 1: parte de los pasos; si no, número de pasos.",
+    "Weight decay": "Decaimiento de pesos",
+    "Pulls adapter weights towards 0.": "Lleva los pesos del adaptador hacia 0.",
+    "Gradient clipping": "Recorte del gradiente",
+    "Longest gradient allowed; 0 turns it off.": "Gradiente máximo; 0 lo desactiva.",
+    "Optimizer": "Optimizador",
+    "The 8-bit ones need a GPU.": "Los de 8 bits necesitan GPU.",
+    "Log every … steps": "Anotar cada … pasos",
+    "How often the training loss is read.": "Cada cuánto se lee la pérdida.",
+    "Check every … steps": "Comprobar cada … pasos",
+    "Validation loss, watch prompts and a checkpoint. Below 1: a share of all steps.": "Pérdida de validación, preguntas de control y punto de guardado. Menor que 1: parte de los pasos.",
+    "Recompute activations": "Recalcular activaciones",
+    "Saves memory for about a third more time. For large models.": "Ahorra memoria por un tercio más de tiempo. Para modelos grandes.",
+    "Seed": "Semilla",
+    "Same seed, same data, same machine: same run.": "Misma semilla, datos y máquina: mismo resultado.",
+    "Test rows": "Filas de prueba",
+    "At most so many held-out rows are answered; 0 turns the comparison off.": "Se responden como mucho tantas filas apartadas; 0 desactiva la comparación.",
+    "Longest answer (tokens)": "Respuesta más larga (tokens)",
+    "Answers are cut here.": "Aquí se cortan las respuestas.",
+    "Temperature": "Temperatura",
+    "0 always takes the likeliest word; higher is more varied.": "0 toma siempre la palabra más probable; más alto es más variado.",
+    "Top-p": "Top-p",
+    "Chooses among the likeliest words that together reach this share.": "Elige entre las palabras más probables que juntas suman esta parte.",
+    "Longest reply (tokens)": "Respuesta más larga (tokens)",
+    "Replies are cut here.": "Aquí se cortan las respuestas.",
+    "System": "Sistema",
+    "Prompt": "Pregunta",
+    "Completion": "Respuesta",
+    "Revision": "Revisión",
+    "Commit or branch of a Hub model.": "Commit o rama de un modelo del Hub.",
+    "auto: the model's own; or plain, alpaca, chatml, or a .jinja file.": "auto: la del modelo; o plain, alpaca, chatml, o un archivo .jinja.",
+}
+
+
+def say(english: str) -> object:
+    """A label in the language of the browser that shows it."""
+    return gr.I18n()(_key(english))
+
+
+def catalogue() -> gr.I18n:
+    """The translations that the browser gets."""
+    return gr.I18n(
+        en={_key(text): text for text in SPANISH}, es={_key(text): spanish for text, spanish in SPANISH.items()}
+    )
+
+
+def _key(english: str) -> str:
+    if english not in SPANISH:
+        raise KeyError(f"ui/language.py has no Spanish for {english!r}")
+    return "ftui" + hashlib.sha1(english.encode()).hexdigest()[:10]
+
+
+class Voice:
+    """What the server writes into the page, in the language that a request asked for."""
+
+    def __init__(self, request: gr.Request | None) -> None:
+        asked = request.headers.get("accept-language", "") if request else ""
+        self.spanish = asked.lower().startswith("es")
+
+    def __call__(self, english: str, **values: object) -> str:
+        return (SPANISH[english] if self.spanish else english).format(**values)
+
+    def number(self, value: float, decimals: int = 0) -> str:
+        text = f"{value:,.{decimals}f}"
+        return text.translate(str.maketrans(",.", ".,")) if self.spanish else text

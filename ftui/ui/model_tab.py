@@ -1,0 +1,76 @@
+"""1 Model: which base model, what it is, and whether it can be tuned here."""
+
+from __future__ import annotations
+
+from html import escape
+
+import gradio as gr
+
+from ftui.config import RunConfig
+from ftui.device import this_device
+from ftui.errors import UserError
+from ftui.models import STARTER, ModelFacts, describe
+from ftui.ui.fieldset import Fields, tell
+from ftui.ui.language import Voice, say
+
+SUGGESTED = (
+    "Qwen/Qwen2.5-0.5B-Instruct",
+    "Qwen/Qwen2.5-1.5B-Instruct",
+    "Qwen/Qwen3-4B",
+    "meta-llama/Llama-3.1-8B-Instruct",
+)
+
+
+def model_tab(first: RunConfig) -> Fields:
+    with gr.Row():
+        with gr.Column(scale=1):
+            base_model = gr.Dropdown(
+                [(say("Starter: SmolLM2 135M, runs anywhere"), STARTER), *SUGGESTED],
+                value=first.base_model,
+                label=say("Base model"),
+                info=say("Choose one, or write a Hub id or a local folder."),
+                allow_custom_value=True,
+                elem_id="base_model",
+            )
+            revision = gr.Textbox(label=say("Revision"), info=say("Commit or branch of a Hub model."), max_lines=1)
+            chat_template = gr.Dropdown(
+                ["auto", "plain", "alpaca", "chatml"],
+                value=first.chat_template,
+                label=say("Chat template"),
+                info=say("auto: the model's own; or plain, alpaca, chatml, or a .jinja file."),
+                allow_custom_value=True,
+            )
+            look = gr.Button(say("Look at this model"), variant="secondary")
+        facts = gr.HTML(elem_id="model_facts", scale=1)
+
+    @gr.on([look.click, base_model.input], inputs=[base_model, revision], outputs=facts, api_visibility="private")
+    def show_model(base_model: str, revision: str, request: gr.Request) -> str:
+        try:
+            return _card(
+                describe(str(base_model or "").strip(), revision or None, report=lambda _: None), Voice(request)
+            )
+        except UserError as error:
+            raise tell(error) from None
+
+    return {"base_model": base_model, "revision": revision, "chat_template": chat_template}
+
+
+def _card(facts: ModelFacts, voice: Voice) -> str:
+    device = this_device()
+    context = f"{voice.number(facts.context)} {voice('tokens')}" if facts.context else "–"
+    rows = {
+        "Origin": facts.origin,
+        "Architecture": facts.architecture,
+        "Parameters": f"{voice.number(facts.parameters / 1e6)} M · {voice.number(facts.weights / 1e9, 2)} GB",
+        "Context": context,
+        "Chat template": voice("its own") if facts.chat_template else voice("none; plain text is used"),
+        "Licence": facts.license or voice("not stated"),
+        "This machine": f"{device.name}: {voice('{gb} GB of memory, {cores} cores', gb=round(device.memory / 1e9), cores=device.cores)}, "
+        + voice("computes in {dtype}", dtype=str(device.dtype).removeprefix("torch.")),
+    }
+    cells = "".join(
+        f"<tr><th scope='row'>{escape(voice(name))}</th><td>{escape(value)}</td></tr>" for name, value in rows.items()
+    )
+    verdict = facts.problem or voice("This model can be tuned.")
+    mark = "bad" if facts.problem else "good"
+    return f"<div class='card'><p class='{mark}'>{escape(verdict)}</p><table class='facts'>{cells}</table></div>"

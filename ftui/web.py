@@ -1,0 +1,170 @@
+"""The web door: the studio at /, its sign-in, the guard of every request, and the server that runs them.
+
+Only this machine's own address is open without a password.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import secrets
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from ftui.errors import UserError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+COOKIE = "ftui_session"
+SIGN_IN = "/sign-in"
+SIGN_IN_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>ftui</title>
+<style>body{font:16px system-ui;display:grid;place-items:center;min-height:90vh;margin:0;background:#f8fafc;color:#0f172a}
+form{background:#fff;border:1px solid #e2e8f0;border-radius:12px;padding:32px;display:grid;gap:14px;min-width:280px}
+h1{margin:0;color:#4f46e5}input,button{font:inherit;padding:10px;border-radius:8px;border:1px solid #cbd5e1}
+button{background:#4f46e5;color:#fff;border:0}p{margin:0;color:#b91c1c}</style>
+<form method="post"><h1>ftui</h1><label for="password">Password · Contraseña</label>
+<input id="password" type="password" name="password" autofocus autocomplete="current-password" required><button>Sign in · Entrar</button><p role="alert">{error}</p></form></html>"""
+WRONG = "That is not the password. · Esa no es la contraseña."
+
+
+def serve(runs_dir: Path, host: str, port: int, password: str | None = None) -> None:
+    """Serves the page until it is stopped. UserError when it would be open to others without a password."""
+    import uvicorn
+
+    password = password or os.environ.get("FTUI_PASSWORD")
+    if not is_loopback(host) and not password:
+        raise UserError(
+            f"The page would be open to everybody on {host}. Set FTUI_PASSWORD (a secret, on a Space), or serve on 127.0.0.1."
+        )
+    sys.setswitchinterval(0.0005)  # a Python thread at work otherwise holds every request up for 5 ms a turn
+    app = build_app(runs_dir, password)
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=3))
+    threading.Thread(target=_announce, args=(server, host, port), daemon=True).start()
+    server.run()
+
+
+def build_app(runs_dir: Path, password: str | None) -> FastAPI:
+    """The FastAPI application with everything that all sessions share."""
+    import gradio as gr
+    from fastapi import FastAPI
+    from starlette.middleware.cors import CORSMiddleware
+
+    from ftui.background import BackgroundTrainer
+    from ftui.chat import ChatModel
+    from ftui.device import Lease
+    from ftui.runs import RunStore
+    from ftui.ui import CSS, THEME, build_studio, catalogue
+
+    store, lease = RunStore(runs_dir.resolve()), Lease()
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    studio = build_studio(store, BackgroundTrainer(store, lease), ChatModel(lease))
+    gr.mount_gradio_app(
+        app,
+        studio,
+        path="/",
+        run_history=False,
+        ssr_mode=False,
+        show_error=False,
+        max_file_size="200mb",
+        footer_links=["settings"],
+        i18n=catalogue(),
+        theme=THEME,
+        css=CSS,
+    )
+    app.add_middleware(CORSMiddleware, allow_origins=[])  # gradio repeats any Origin unless the app has its own rule
+    app.add_middleware(Guard, password=password)
+    return app
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Guard:
+    """Refuses requests that another site sends, Gradio's open proxy, and, with a password, everybody who has not signed in."""
+
+    def __init__(self, app: ASGIApp, password: str | None) -> None:
+        self.app = app
+        self.password = password
+        self.sessions: set[str] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from starlette.requests import Request
+        from starlette.responses import PlainTextResponse, RedirectResponse
+
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        request = Request(scope, receive)
+        path = unquote(scope["path"]).lower()
+        if _is_cross_site(request) or _is_proxy(path):
+            return await PlainTextResponse("Refused.", 403)(scope, receive, send)
+        if self.password and path == SIGN_IN:
+            return await (await self._sign_in(request))(scope, receive, send)
+        if self.password and request.cookies.get(COOKIE) not in self.sessions:
+            refused = RedirectResponse(SIGN_IN, 303) if path == "/" else PlainTextResponse("Sign in first.", 401)
+            return await refused(scope, receive, send)
+        return await self.app(scope, receive, _with_headers(send))
+
+    async def _sign_in(self, request):  # type: ignore[no-untyped-def]
+        from starlette.responses import HTMLResponse, RedirectResponse
+
+        if request.method != "POST":
+            return HTMLResponse(SIGN_IN_PAGE.replace("{error}", ""))
+        form = await request.form()
+        if not hmac.compare_digest(str(form.get("password", "")).encode(), str(self.password).encode()):
+            return HTMLResponse(SIGN_IN_PAGE.replace("{error}", WRONG), 401)
+        session = secrets.token_urlsafe(32)
+        self.sessions.add(session)
+        response = RedirectResponse("/", 303)
+        response.set_cookie(COOKIE, session, httponly=True, samesite="lax", secure=request.url.scheme == "https")
+        return response
+
+
+def _is_cross_site(request) -> bool:  # type: ignore[no-untyped-def]
+    """A writing request whose Origin is not this host. One without Origin comes from a program, not from a site."""
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return False
+    origin = request.headers.get("origin")
+    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    return foreign or request.headers.get("sec-fetch-site") == "cross-site"
+
+
+def _is_proxy(path: str) -> bool:
+    return any(mark in path for mark in ("/proxy=", "/file=http", "/file/http"))
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message):  # type: ignore[no-untyped-def]
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                *message["headers"],
+                (b"x-content-type-options", b"nosniff"),
+                (b"referrer-policy", b"same-origin"),
+            ]
+        await send(message)
+
+    return sending
+
+
+def _announce(server, host: str, port: int) -> None:  # type: ignore[no-untyped-def]
+    """Says where the page is once it answers, then loads the heavy libraries, so that nobody waits for them."""
+    import time
+
+    while not server.started:
+        if server.should_exit:
+            return
+        time.sleep(0.05)
+    print(f"ftui is at http://{host}:{port}", flush=True)
+    import peft  # noqa: F401
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+    import trl  # noqa: F401
