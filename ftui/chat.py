@@ -163,5 +163,6 @@ def _check_context(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: i
     context = model.config.get_text_config().to_dict().get("max_position_embeddings")
     if context and prompt_tokens + max_new_tokens > context:
         raise UserError(
-            f"This conversation has {prompt_tokens} tokens; with {max_new_tokens} for the reply it is longer than the {context} the model can read. Clear the chat or shorten the reply."
+            f"This conversation has {prompt_tokens} tokens; with {max_new_tokens} for the reply it is longer than "
+            f"the {context} the model can read. Clear the chat or shorten the reply."
         )

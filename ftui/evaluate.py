@@ -38,10 +38,10 @@ def answer(
     config: RunConfig,
     stop_wanted: Callable[[], bool],
 ) -> Answers:
-    """Answers the test rows. The limit is twice the longest expected answer, so that no system rambles for long."""
+    """Answers the test rows. The limit is a quarter beyond the longest expected answer, so that no system rambles for long."""
     asked = [example for example in examples if example.is_chat]
     longest = max((len(encoding.tokenizer(example.answer)["input_ids"]) for example in asked), default=0)
-    limit = min(config.evaluation.max_new_tokens, 2 * longest + 8)
+    limit = min(config.evaluation.max_new_tokens, longest * 5 // 4 + 8)
     replies = (
         reply_to_all(model, encoding, [example.question for example in asked], limit, stop_wanted) if asked else []
     )
@@ -147,7 +147,8 @@ def report_markdown(report: dict[str, Any]) -> str:
     difference = report["difference"]
     lines += [
         "",
-        f"Difference in {report['metric']}: {difference['mean']:+.3f}, 95 % interval {difference['low']:+.3f} to {difference['high']:+.3f}, over {report['rows']} held-out rows; greedy decoding.",
+        f"Difference in {report['metric']}: {difference['mean']:+.3f}, 95 % interval {difference['low']:+.3f} to "
+        f"{difference['high']:+.3f}, over {report['rows']} held-out rows; greedy decoding.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -131,7 +131,10 @@ def _encode_one(encoding: Encoding, messages: list[Message], max_length: int) ->
 
 def _nothing_learned(messages: list[Message], encoded: Encoded, max_length: int) -> str:
     if encoded.cut:
-        return f"its answer lies wholly behind max_length ({max_length} tokens) and would be cut away. Raise max_length to {len(encoded.input_ids) + encoded.cut} or shorten the row."
+        return (
+            f"its answer lies wholly behind max_length ({max_length} tokens) and would be cut away. "
+            f"Raise max_length to {len(encoded.input_ids) + encoded.cut} or shorten the row."
+        )
     if not any(message["role"] == "assistant" for message in messages):
         return "it has no assistant message to learn."
     return "all its answers have weight 0, so nothing is learned from it."

@@ -196,5 +196,6 @@ def _check_space(folder: Path, base_dir: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed * 1.05:
         raise UserError(
-            f"The merged model needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free. The adapter is safe; free some space, then merge this run again."
+            f"The merged model needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free. "
+            "The adapter is safe; free some space, then merge this run again."
         )

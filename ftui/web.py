@@ -29,7 +29,8 @@ form{background:#fff;border:1px solid #e2e8f0;border-radius:12px;padding:32px;di
 h1{margin:0;color:#4f46e5}input,button{font:inherit;padding:10px;border-radius:8px;border:1px solid #cbd5e1}
 button{background:#4f46e5;color:#fff;border:0}p{margin:0;color:#b91c1c}</style>
 <form method="post"><h1>ftui</h1><label for="password">Password · Contraseña</label>
-<input id="password" type="password" name="password" autofocus autocomplete="current-password" required><button>Sign in · Entrar</button><p role="alert">{error}</p></form></html>"""
+<input id="password" type="password" name="password" autofocus autocomplete="current-password" required>
+<button>Sign in · Entrar</button><p role="alert">{error}</p></form></html>"""
 WRONG = "That is not the password. · Esa no es la contraseña."
 
 
@@ -107,6 +108,8 @@ class Guard:
         path = unquote(scope["path"]).lower()
         if _is_cross_site(request) or _is_proxy(path):
             return await PlainTextResponse("Refused.", 403)(scope, receive, send)
+        if path == "/health":
+            return await PlainTextResponse("ok")(scope, receive, send)
         if self.password and path == SIGN_IN:
             return await (await self._sign_in(request))(scope, receive, send)
         if self.password and request.cookies.get(COOKIE) not in self.sessions:

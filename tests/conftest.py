@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ftui does, before torch is imported
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 import tiny
 
 from ftui.config import RunConfig
+from ftui.device import Lease
+from ftui.loop import carry_out
 from ftui.models import starter_folder
-from ftui.runs import RunStore
+from ftui.runs import Run, RunStore
 
 
 @pytest.fixture(scope="session")
@@ -41,23 +44,7 @@ def starter() -> Path:
 
 @pytest.fixture
 def values(tiny_model, tmp_path) -> dict:
-    """A config as nested dictionaries: 16-bit, six steps, 20 rows to learn from, 4 to watch, 6 for the test."""
-    return {
-        "base_model": str(tiny_model),
-        "dataset": {"path": str(tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows()))},
-        "template": {"system": "Look.", "prompt": "{{text}}", "completion": "{{answer}}"},
-        "split": {"validation": 4, "test": 6, "seed": 1},
-        "quantization": {"load_in_4bit": False},
-        "lora": {"r": 8, "lora_alpha": 16},
-        "training": {
-            "max_steps": 6,
-            "per_device_train_batch_size": 4,
-            "learning_rate": 5e-3,
-            "max_length": 128,
-            "eval_steps": 3,
-        },
-        "evaluation": {"max_new_tokens": 8},
-    }
+    return tiny.values(tiny_model, tmp_path)
 
 
 @pytest.fixture
@@ -68,3 +55,18 @@ def config(values) -> RunConfig:
 @pytest.fixture
 def store(tmp_path) -> RunStore:
     return RunStore(tmp_path / "runs")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny_model, tmp_path_factory) -> Run:
+    """A 16-bit run on the tiny model that went through to its end. Do not change it."""
+    folder = tmp_path_factory.mktemp("finished")
+    run = RunStore(folder / "runs").create(RunConfig.parse(tiny.values(tiny_model, folder)))
+    assert carry_out(run, Lease()) == "done", run.events()[-1].message
+    return run
+
+
+@pytest.fixture
+def run_to_change(finished_run, tmp_path) -> Run:
+    """A copy of the finished run."""
+    return Run(shutil.copytree(finished_run.path, tmp_path / "runs" / finished_run.run_id))

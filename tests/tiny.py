@@ -30,6 +30,26 @@ def write_rows(path: Path, lines: list[dict]) -> Path:
     return path
 
 
+def values(base: Path, folder: Path) -> dict:
+    """A config as nested dictionaries: 16-bit, six steps, 20 rows to learn from, 4 to watch, 6 for the test."""
+    return {
+        "base_model": str(base),
+        "dataset": {"path": str(write_rows(folder / "rows.jsonl", rows()))},
+        "template": {"system": "Look.", "prompt": "{{text}}", "completion": "{{answer}}"},
+        "split": {"validation": 4, "test": 6, "seed": 1},
+        "quantization": {"load_in_4bit": False},
+        "lora": {"r": 8, "lora_alpha": 16},
+        "training": {
+            "max_steps": 6,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 5e-3,
+            "max_length": 128,
+            "eval_steps": 3,
+        },
+        "evaluation": {"max_new_tokens": 8},
+    }
+
+
 def make_tokenizer(folder: Path, metaspace: bool = False, pad: str | None = "<|endoftext|>") -> None:
     """ByteLevel BPE with ChatML, or (`metaspace`) what a SentencePiece model such as Llama 2 becomes: a blank before each text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

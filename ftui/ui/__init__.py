@@ -16,7 +16,13 @@ from ftui.ui.language import catalogue, say
 from ftui.ui.model_tab import model_tab
 from ftui.ui.train_tab import train_tab
 
-THEME = gr.themes.Soft(primary_hue="indigo", secondary_hue="orange", neutral_hue="slate", radius_size="md")
+THEME = gr.themes.Default(
+    primary_hue="indigo",
+    secondary_hue="orange",
+    neutral_hue="slate",
+    font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+    font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
+)
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 __all__ = ["CSS", "THEME", "build_studio", "catalogue"]
@@ -26,20 +32,20 @@ def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel) -
     """The whole page. What all sessions share comes in as arguments; the form itself is each session's state."""
     first = RunConfig.load("starter")
     with gr.Blocks(title="ftui", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as studio:
-        with gr.Row(elem_id="masthead"):
-            gr.HTML("<h1>ftui</h1>", padding=False, scale=0)
+        with gr.Column(elem_id="masthead"):
+            gr.HTML("<h1>ftui</h1>", padding=False)
             gr.Markdown(
                 say("Fine-tune a small language model, see it learn, and prove what it learned."), elem_classes="quiet"
             )
         with gr.Tabs(selected="model", elem_id="tabs") as tabs:
             with gr.Tab(say("Model"), id="model"):
-                model = model_tab(first)
-            with gr.Tab(say("Data"), id="data"):
-                data = data_tab(first, store, model)
+                model = model_tab(first, studio)
+            with gr.Tab(say("Data"), id="data") as tab:
+                data = data_tab(first, store, model, tab)
             with gr.Tab(say("Train"), id="train"):
-                to_chat, _ = train_tab(first, store, trainer, {**model, **data})
-            with gr.Tab(say("Chat"), id="chat"):
-                chat_tab(store, chat, to_chat, tabs)
+                to_chat = train_tab(first, store, trainer, {**model, **data}, studio)
+            with gr.Tab(say("Chat"), id="chat") as tab:
+                chat_tab(store, chat, to_chat, tabs, tab)
     studio.queue(max_size=32)
     studio.state_session_capacity = 200
     return studio

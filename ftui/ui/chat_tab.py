@@ -19,7 +19,7 @@ from ftui.ui.language import say
 MOST_COLUMNS = 4
 
 
-def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs) -> None:
+def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs, tab: gr.Tab) -> None:
     stops: dict[str, threading.Event] = {}
     with gr.Row():
         with gr.Column(scale=1):
@@ -93,7 +93,7 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
         outputs=[message, conversation, exact],
         **chatting,
     )
-    def send_message(text: str, shown: list[dict[str, Any]], *chosen: Any, request: gr.Request) -> Iterator[Any]:
+    def send_message(request: gr.Request, text: str, shown: list[dict[str, Any]], *chosen: Any) -> Iterator[Any]:
         if not text.strip():
             return
         shown = [*shown, {"role": "user", "content": text}]
@@ -101,7 +101,7 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
             yield "", conversation, prompt
 
     @retry.click(inputs=[conversation, *asked], outputs=[conversation, exact], **chatting)
-    def retry_reply(shown: list[dict[str, Any]], *chosen: Any, request: gr.Request) -> Iterator[Any]:
+    def retry_reply(request: gr.Request, shown: list[dict[str, Any]], *chosen: Any) -> Iterator[Any]:
         while shown and shown[-1]["role"] == "assistant":
             shown = shown[:-1]
         if shown:
@@ -130,7 +130,7 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
     run.input(
         lambda run_id: _about(store, run_id), inputs=run, outputs=about[1:], queue=False, api_visibility="private"
     )
-    gr.context.Context.root_block.load(show_runs, inputs=run, outputs=about, queue=False, api_visibility="private")
+    tab.select(show_runs, inputs=run, outputs=about, queue=False, api_visibility="private")
 
 
 def _open(store: RunStore, run_id: str | None) -> Run:

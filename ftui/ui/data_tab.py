@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ftui.config import RunConfig
-from ftui.dataset import DatasetSource, SplitSettings
+from ftui.dataset import DatasetSource, Rows, SplitSettings
 from ftui.encoding import Encoding, TokenView
 from ftui.errors import UserError
 from ftui.examples import prepare
@@ -22,9 +22,10 @@ from ftui.ui.language import Voice, say
 SAMPLES = ("samples/tickets.jsonl", "samples/labels.csv", "samples/schemas.jsonl", "samples/voice.jsonl")
 FILE_TYPES = [".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".xlsx", ".txt", ".md", ".gz"]
 SHOWN_TOKENS = 1500
+PREVIEWED_ROWS = 50_000
 
 
-def data_tab(first: RunConfig, store: RunStore, model: Fields) -> Fields:
+def data_tab(first: RunConfig, store: RunStore, model: Fields, tab: gr.Tab) -> Fields:
     template = first.template
     with gr.Row():
         with gr.Column(scale=1):
@@ -76,7 +77,7 @@ def data_tab(first: RunConfig, store: RunStore, model: Fields) -> Fields:
                 buttons=["fullscreen"],
             )
             show = gr.Button(say("Show five rows"), variant="primary", elem_id="show_examples")
-            seen = gr.HTML(elem_id="seen")
+            seen = gr.HTML(elem_id="seen", padding=False)
 
     own: Fields = {
         "dataset.path": path,
@@ -90,21 +91,42 @@ def data_tab(first: RunConfig, store: RunStore, model: Fields) -> Fields:
     }
     shown = Form({**model, **own})
 
-    @upload.upload(inputs=upload, outputs=path, api_visibility="private")
+    table = [rows, question, answer]
+    proposed = [recognized, prompt, completion, messages, text]
+    private = {"api_visibility": "private", "show_progress": "minimal"}
+
+    def show_rows(path: str) -> list[Any]:
+        try:
+            return _table(_load(path))
+        except UserError as error:
+            raise tell(error) from None
+
+    def propose_template(path: str) -> list[Any]:
+        try:
+            found = _load(path)
+            return [*_table(found), *_proposal(found)]
+        except UserError as error:
+            raise tell(error) from None
+
     def keep_upload(uploaded: str) -> str:
         try:
             return str(store.keep_upload(Path(uploaded)))
         except UserError as error:
             raise tell(error) from None
 
-    table = [rows, recognized, question, answer, prompt, completion, messages, text]
-
-    @gr.on([read.click, path.change], inputs=[path], outputs=table, api_visibility="private", show_progress="minimal")
-    def show_rows(path: str) -> list[Any]:
+    def show_examples(request: gr.Request, *values: Any) -> str:
         try:
-            return _read(path, keep=str(first.dataset.path) == path and template or None)
+            return _seen(shown.read(values), Voice(request))
         except UserError as error:
             raise tell(error) from None
+
+    tab.select(show_rows, path, table, **private).then(show_examples, shown.inputs, seen, **private)
+    kept = upload.upload(keep_upload, upload, path, **private)
+    for chosen in (path.input, read.click, kept.success):
+        chosen(propose_template, path, [*table, *proposed], **private).success(
+            show_examples, shown.inputs, seen, **private
+        )
+    show.click(show_examples, shown.inputs, seen, **private)
 
     @question.input(inputs=[question, prompt], outputs=prompt, api_visibility="private")
     def put_question(column: str, prompt: str) -> str:
@@ -114,33 +136,35 @@ def data_tab(first: RunConfig, store: RunStore, model: Fields) -> Fields:
     def put_answer(column: str) -> str:
         return "{{" + column + "}}"
 
-    @show.click(inputs=shown.inputs, outputs=seen, api_visibility="private")
-    def show_examples(*values: Any, request: gr.Request) -> str:
-        try:
-            return _seen(shown.read(values), Voice(request))
-        except UserError as error:
-            raise tell(error) from None
-
     return own
 
 
-def _read(path: str, keep: Any) -> list[Any]:
-    """The table, what was recognized, and the template that was proposed; a preset's own template stays."""
-    rows = DatasetSource(path=path, limit=50_000).load()
-    head = [[_cell(row.get(column)) for column in rows.columns] for row in rows.head(20)]
+def _load(path: str) -> Rows:
+    return DatasetSource(path=str(path or "").strip(), limit=PREVIEWED_ROWS).load()
+
+
+def _table(rows: Rows) -> list[Any]:
+    """The first rows, and the columns to choose from."""
     columns = list(rows.columns)
+    head = [[_cell(row.get(column)) for column in columns] for row in rows.head(20)]
+    return [
+        {"headers": columns, "data": head},
+        gr.Dropdown(choices=columns, value=None),
+        gr.Dropdown(choices=columns, value=None),
+    ]
+
+
+def _proposal(rows: Rows) -> list[Any]:
+    """What was recognized, in a sentence, and the template that follows from it."""
     proposal = propose(rows)
-    template = keep or proposal.template
-    boxes = (
-        [template.prompt, template.completion, template.messages or "", template.text or ""]
-        if template
-        else ["", "", "", ""]
-    )
-    sentence = f"**{len(rows):,}** × {len(columns)}. {escape(proposal.sentence)}"
+    sentences = [f"**{len(rows):,} × {len(rows.columns)}.** {escape(proposal.sentence)}", *map(escape, rows.notes)]
     if rows.problems:
-        sentence += f"\n\n{len(rows.problems)} × {escape(str(rows.problems[0]))}"
-    choices = gr.Dropdown(choices=columns, value=None)
-    return [{"headers": columns, "data": head}, sentence, choices, choices, *boxes]
+        sentences.append(f"**{len(rows.problems)} ✗** {escape(str(rows.problems[0]))}")
+    template = proposal.template
+    boxes = (
+        [template.prompt, template.completion, template.messages or "", template.text or ""] if template else [""] * 4
+    )
+    return ["\n\n".join(sentences), *boxes]
 
 
 def _cell(value: object) -> str:

@@ -20,6 +20,7 @@ SPANISH = {
     # model
     "Base model": "Modelo base",
     "Choose one, or write a Hub id or a local folder.": "Elige uno, o escribe un id del Hub o una carpeta local.",
+    "Advanced": "Avanzado",
     "Look at this model": "Examinar este modelo",
     "This machine": "Esta máquina",
     "Starter: SmolLM2 135M, runs anywhere": "Inicio: SmolLM2 135M, funciona en cualquier equipo",

@@ -21,7 +21,7 @@ SUGGESTED = (
 )
 
 
-def model_tab(first: RunConfig) -> Fields:
+def model_tab(first: RunConfig, studio: gr.Blocks) -> Fields:
     with gr.Row():
         with gr.Column(scale=1):
             base_model = gr.Dropdown(
@@ -32,18 +32,24 @@ def model_tab(first: RunConfig) -> Fields:
                 allow_custom_value=True,
                 elem_id="base_model",
             )
-            revision = gr.Textbox(label=say("Revision"), info=say("Commit or branch of a Hub model."), max_lines=1)
-            chat_template = gr.Dropdown(
-                ["auto", "plain", "alpaca", "chatml"],
-                value=first.chat_template,
-                label=say("Chat template"),
-                info=say("auto: the model's own; or plain, alpaca, chatml, or a .jinja file."),
-                allow_custom_value=True,
-            )
+            with gr.Accordion(say("Advanced"), open=False):
+                revision = gr.Textbox(label=say("Revision"), info=say("Commit or branch of a Hub model."), max_lines=1)
+                chat_template = gr.Dropdown(
+                    ["auto", "plain", "alpaca", "chatml"],
+                    value=first.chat_template,
+                    label=say("Chat template"),
+                    info=say("auto: the model's own; or plain, alpaca, chatml, or a .jinja file."),
+                    allow_custom_value=True,
+                )
             look = gr.Button(say("Look at this model"), variant="secondary")
-        facts = gr.HTML(elem_id="model_facts", scale=1)
+        facts = gr.HTML(elem_id="model_facts", scale=1, padding=False)
 
-    @gr.on([look.click, base_model.input], inputs=[base_model, revision], outputs=facts, api_visibility="private")
+    @gr.on(
+        [studio.load, look.click, base_model.input],
+        inputs=[base_model, revision],
+        outputs=facts,
+        api_visibility="private",
+    )
     def show_model(base_model: str, revision: str, request: gr.Request) -> str:
         try:
             return _card(

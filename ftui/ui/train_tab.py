@@ -30,8 +30,10 @@ CURVE_POINTS = 400
 PROOF_ROWS = 12
 
 
-def train_tab(first: RunConfig, store: RunStore, trainer: BackgroundTrainer, before: Fields) -> tuple[gr.Button, Form]:
-    """Returns the button that leads to the chat, and the form of the whole page."""
+def train_tab(
+    first: RunConfig, store: RunStore, trainer: BackgroundTrainer, before: Fields, studio: gr.Blocks
+) -> gr.Button:
+    """Returns the button that leads to the chat. `before`: the inputs of the tabs before this one."""
     known = {preset.name: preset for preset in presets()}
     with gr.Row():
         with gr.Column(scale=1):
@@ -69,7 +71,7 @@ def train_tab(first: RunConfig, store: RunStore, trainer: BackgroundTrainer, bef
                     show_yaml = gr.Button(say("Show"))
                     use_yaml = gr.Button(say("Use this YAML"))
         with gr.Column(scale=2):
-            status = gr.HTML(elem_id="status")
+            status = gr.HTML(elem_id="status", padding=False)
             to_chat = gr.Button(say("Chat with the result"), variant="primary", visible=False, elem_id="to_chat")
             plot = gr.LinePlot(
                 None,
@@ -83,10 +85,11 @@ def train_tab(first: RunConfig, store: RunStore, trainer: BackgroundTrainer, bef
                 height=300,
                 label=say("Loss"),
                 caption=say("Lower is better. Blue: rows it learns from; orange: rows it never sees."),
+                visible=False,
                 elem_id="plot",
             )
-            watched = gr.HTML(elem_id="watched")
-            proof = gr.HTML(elem_id="proof")
+            watched = gr.HTML(elem_id="watched", padding=False)
+            proof = gr.HTML(elem_id="proof", padding=False)
             with gr.Accordion(say("Log"), open=False):
                 log = gr.HTML(elem_id="log")
 
@@ -95,12 +98,19 @@ def train_tab(first: RunConfig, store: RunStore, trainer: BackgroundTrainer, bef
     timer = gr.Timer(1)
     live = [seen, status, plot, watched, proof, log, start, stop, to_chat]
 
-    @gr.on([timer.tick], inputs=seen, outputs=live, queue=False, show_progress="hidden", api_visibility="private")
+    @gr.on(
+        [studio.load, timer.tick],
+        inputs=seen,
+        outputs=live,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
     def show_run(seen: str, request: gr.Request) -> list[Any]:
         return _snapshot(store, seen, Voice(request))
 
     @start.click(inputs=[length, *form.inputs], outputs=live, api_visibility="private", trigger_mode="once")
-    def start_run(length: str, *values: Any, request: gr.Request) -> list[Any]:
+    def start_run(request: gr.Request, length: str, *values: Any) -> list[Any]:
         try:
             trainer.start(_lengthened(form.read(values), length))
         except UserError as error:
@@ -131,7 +141,7 @@ def train_tab(first: RunConfig, store: RunStore, trainer: BackgroundTrainer, bef
         except UserError as error:
             raise tell(error) from None
 
-    return to_chat, form
+    return to_chat
 
 
 def _group(title: str, settings: Any, path: str, leave_out: tuple[str, ...] = ()) -> Fields:
@@ -142,6 +152,9 @@ def _group(title: str, settings: Any, path: str, leave_out: tuple[str, ...] = ()
 def _lengthened(config: RunConfig, length: str) -> RunConfig:
     """The run as long as the person asked for."""
     training = config.training
+    if length == "quick":
+        few = config.evaluation.model_copy(update={"limit": min(8, config.evaluation.limit)})
+        config = config.model_copy(update={"evaluation": few})
     change = {
         "quick": {"max_steps": 5, "eval_steps": 0.5},
         "standard": {},
@@ -179,7 +192,7 @@ def _snapshot(store: RunStore, seen: str, voice: Voice) -> list[Any]:
     return [
         now,
         _status(run, state, events, voice),
-        _curve(events),
+        gr.LinePlot(_curve(events), visible=_curve(events) is not None),
         _watched(events, voice),
         _proof(run, voice) if state in ENDED else "",
         _log(events),
@@ -265,7 +278,10 @@ def _watched(events: list[Event], voice: Voice) -> str:
             + "".join(f"<td>{_short(replies.get(step, ''), 220)}</td>" for step in columns)
             + "</tr>"
         )
-    return f"<div class='card'><h3>{escape(voice('Watch it learn'))}</h3><table class='grid'><tr><th>{escape(voice('Question'))}</th>{head}</tr>{body}</table></div>"
+    title, question = escape(voice("Watch it learn")), escape(voice("Question"))
+    return (
+        f"<div class='card'><h3>{title}</h3><table class='grid'><tr><th>{question}</th>{head}</tr>{body}</table></div>"
+    )
 
 
 def _proof(run: Run, voice: Voice) -> str:

@@ -1,0 +1,191 @@
+"""make bench: ftui's training beside a plain trl script with trl's defaults, in one run, as ratios.
+
+Equal: weights (the starter, NF4 with double quantization), rows and their order, chat template, LoRA, learning rate,
+rows a step, steps. Free: how the rows are batched, what is recomputed, how the loss is computed. Each contender runs in
+a process of its own, in turns. Measured: non-padding tokens a second over all steps but the first two, counted from the
+batches that the trainer gets; peak resident memory; the loss on the same held-out rows afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+WARM_UP = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps(CONTENDERS[options.only](options.steps)))
+        return
+    found: dict[str, list[dict]] = {name: [] for name in CONTENDERS}
+    for turn in range(options.rounds):
+        for name in CONTENDERS:
+            found[name].append(_in_own_process(name, options.steps))
+            print(f"round {turn + 1} {name:<6} {_line(found[name][-1])}", flush=True)
+    median = {
+        name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()
+    }
+    ftui, plain = median["ftui"], median["plain"]
+    print(f"tokens/s: {ftui['rate'] / plain['rate']:.2f} × plain trl ({ftui['rate']:.0f} and {plain['rate']:.0f})")
+    print(
+        f"peak memory: {ftui['memory'] / plain['memory']:.2f} × plain trl ({ftui['memory'] / 1e9:.1f} and {plain['memory'] / 1e9:.1f} GB)"
+    )
+    print(
+        f"held-out loss: {ftui['loss']:.4f} and {plain['loss']:.4f}; learned tokens {ftui['learned']:.0f} and {plain['learned']:.0f}"
+    )
+
+
+def _line(run: dict) -> str:
+    return f"{run['rate']:.0f} tokens/s, {run['memory'] / 1e9:.1f} GB, held-out loss {run['loss']:.4f}"
+
+
+def _in_own_process(name: str, steps: int) -> dict:
+    command = [sys.executable, __file__, "--only", name, "--steps", str(steps)]
+    # ftui sets its own way of waiting; a plain script has what the environment gives it.
+    environment = (
+        {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"} if name == "ftui" else _without(os.environ, "OMP_WAIT_POLICY")
+    )
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(done.stderr[-3000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _without(environment: os._Environ[str], name: str) -> dict[str, str]:
+    return {key: value for key, value in environment.items() if key != name}
+
+
+def _config(steps: int):
+    """A third each of mails, SQL and labels: rows of 30 to 130 tokens."""
+    from ftui.config import RunConfig
+
+    values = {
+        "base_model": "starter",
+        "dataset": {"path": "unused"},
+        "template": {"system": "{{task}}", "prompt": "{{question}}", "completion": "{{answer}}"},
+        "split": {"validation": 32, "test": 0},
+        "training": {"max_steps": steps, "per_device_train_batch_size": 8, "learning_rate": 2e-4, "eval_steps": 1000},
+    }
+    return RunConfig.parse(values)
+
+
+def _rows():
+    from ftui.config import RunConfig
+    from ftui.dataset import Rows
+
+    parts = []
+    for name in ("starter", "sql", "labels"):
+        config = RunConfig.load(name)
+        for row in config.dataset.load().head(120):
+            system, user, answer = config.template.render(row)
+            parts.append({"task": system["content"], "question": user["content"], "answer": answer["content"]})
+    return Rows.from_list([parts[index * 120 + row] for row in range(120) for index in range(3)])
+
+
+def _prepared(steps: int):
+    from ftui.encoding import Encoding
+    from ftui.examples import prepare
+    from ftui.models import load_model, load_tokenizer, model_folder
+
+    config, folder = _config(steps), model_folder("starter")
+    encoding = Encoding(load_tokenizer(folder))
+    return config, encoding, prepare(config, encoding, _rows()), load_model(folder, config.quantization)
+
+
+def _ftui(steps: int) -> dict:
+    from ftui.train import build_trainer
+
+    config, encoding, examples, model = _prepared(steps)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(config, model, encoding, examples, Path(folder))
+        trainer.eval_dataset, trainer.args.eval_strategy, trainer.args.save_strategy = None, "no", "no"
+        return _measured(trainer, examples)
+
+
+def _plain(steps: int) -> dict:
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    config, encoding, examples, model = _prepared(steps)
+    model.set_attn_implementation("sdpa")
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            model=model,
+            args=SFTConfig(
+                output_dir=folder,
+                max_steps=steps,
+                per_device_train_batch_size=8,
+                learning_rate=2e-4,
+                warmup_steps=config.training.warmup_steps,
+                seed=config.training.seed,
+                save_strategy="no",
+                report_to="none",
+                use_cpu=True,
+                disable_tqdm=True,
+            ),
+            train_dataset=Dataset.from_list(
+                [{"prompt": e.messages[:-1], "completion": e.messages[-1:]} for e in examples.train]
+            ),
+            processing_class=encoding.tokenizer,
+            peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"),
+        )
+        return _measured(trainer, examples)
+
+
+CONTENDERS = {"ftui": _ftui, "plain": _plain}
+
+
+def _measured(trainer, examples) -> dict:
+    """Trains, and counts the real tokens of each step's batch and the moment it was done."""
+    from transformers import TrainerCallback
+
+    from ftui.replies import answer_losses
+
+    tokens, learned, moments = [], [], [time.perf_counter()]
+    collate = trainer.data_collator
+
+    def counting(rows):
+        batch = collate(rows)
+        tokens.append(sum(len(row["input_ids"]) for row in rows))
+        learned.append(int((batch["labels"][:, 1:] != -100).sum()))
+        return batch
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            moments.append(time.perf_counter())
+
+    trainer.data_collator = counting
+    trainer.add_callback(Clock())
+    trainer.train()
+    steps = len(moments) - 1
+    seconds = moments[-1] - moments[WARM_UP]
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    losses = answer_losses(trainer.model, [example.encoded for example in examples.validation])
+    return {
+        "rate": sum(tokens[WARM_UP:steps]) / seconds,
+        "memory": memory,
+        "loss": statistics.fmean(losses),
+        "learned": sum(learned[:steps]),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The page as a person meets it: real server, real browser, real training of the starter."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect
+from tests.e2e.conftest import Server
+
+MINUTE = 60_000
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def test_the_data_tab_shows_what_will_be_learned_token_by_token(page: Page) -> None:
+    open_tab(page, "Data")
+    seen = page.locator("#seen")
+    expect(seen).to_contain_text("400 rows: 400 can be used, 0 are left out", timeout=MINUTE)
+    learned = seen.locator(".tokens").first.locator(".token.learned")
+    assert re.fullmatch(r'\{"product":.*\}<\|im_end\|>', "".join(learned.all_text_contents()))
+
+
+def test_an_uploaded_csv_is_recognized_and_its_columns_are_put_in_place_by_choosing(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "questions.csv"
+    file.write_text("frage;antwort\n" + "".join(f"Was ist {i} plus {i}?;{2 * i}, genau\n" for i in range(40)))
+    open_tab(page, "Data")
+    page.locator("#upload input[type=file]").set_input_files(file)
+    expect(page.locator("#recognized")).to_contain_text("40 × 2", timeout=MINUTE)
+    for label, column in (("Question column", "frage"), ("Answer column", "antwort")):
+        page.get_by_label(label).click()
+        page.get_by_role("option", name=column, exact=True).click()
+    expect(page.locator("#template_completion textarea")).to_have_value("{{antwort}}")
+    page.locator("#template_prompt textarea").fill("{{frage}}")
+    page.locator("#show_examples").click()
+    expect(page.locator("#seen")).to_contain_text("40 rows: 40 can be used", timeout=MINUTE)
+    expect(page.locator("#seen .token.learned").first).to_be_visible()
+
+
+def test_an_unknown_placeholder_is_named_with_the_closest_column(page: Page) -> None:
+    open_tab(page, "Data")
+    expect(page.locator("#seen")).to_contain_text("400 rows", timeout=MINUTE)
+    page.locator("#template_prompt textarea").fill("{{texte}}")
+    page.locator("#show_examples").click()
+    expect(page.get_by_test_id("toast-text").or_(page.locator(".toast-text")).first).to_contain_text(
+        "text", timeout=MINUTE
+    )
+
+
+def test_a_wrong_number_is_explained_and_nothing_starts(page: Page, server: Server) -> None:
+    open_tab(page, "Train")
+    page.get_by_role("button", name="All settings").click()
+    page.get_by_label("Learning rate").fill("-1")
+    page.locator("#start").click()
+    expect(page.locator(".toast-text").first).to_contain_text(
+        "training.learning_rate: must be greater than 0, not '-1'", timeout=MINUTE
+    )
+    assert not list(server.runs.glob("*/config.yaml"))
+
+
+def test_the_page_speaks_spanish(browser: Browser, server: Server) -> None:
+    context = browser.new_context(locale="es-ES")
+    page = context.new_page()
+    page.goto(server.url)
+    open_tab(page, "Entrenar")
+    expect(page.locator("#start")).to_have_text("Empezar a entrenar")
+    expect(page.locator("#status")).to_contain_text("Aún no hay entrenamientos")
+    context.close()
+
+
+def test_a_newcomer_starts_without_opening_the_data_tab_watches_reloads_and_chats(
+    page: Page, browser: Browser, server: Server
+) -> None:
+    open_tab(page, "Train")
+    page.get_by_label("Quick check (5 steps)").check()
+    page.locator("#start").click()
+    status = page.locator("#status")
+    expect(status).to_contain_text("Preparing", timeout=MINUTE)
+    expect(page.locator("#start")).to_be_disabled(timeout=MINUTE)
+
+    second = browser.new_context(locale="en-US").new_page()
+    second.goto(server.url)
+    open_tab(second, "Train")
+    expect(second.locator("#status")).to_contain_text("Preparing", timeout=MINUTE)
+
+    expect(status).to_contain_text(re.compile(r"step \d of 5"), timeout=3 * MINUTE)
+    expect(page.locator("#watched")).to_contain_text("before", timeout=MINUTE)
+    page.reload()
+    open_tab(page, "Train")
+    expect(page.locator("#status")).to_contain_text(re.compile(r"step \d of 5"), timeout=MINUTE)
+
+    expect(page.locator("#status .phase b")).to_have_text("Done", timeout=4 * MINUTE)
+    expect(second.locator("#status .phase b")).to_have_text("Done", timeout=MINUTE)
+    expect(page.locator("#plot")).to_be_visible()
+    expect(page.locator("#proof")).to_contain_text("Too few held-out rows")
+    second.context.close()
+
+    page.locator("#to_chat").click()
+    expect(page.locator("#chat_system textarea")).to_have_value(re.compile("Turn the mail into JSON"), timeout=MINUTE)
+    page.locator("#message textarea").fill("My order A-4821, a desk fan, arrived broken. Please answer today.")
+    page.locator("#message textarea").press("Enter")
+    expect(page.locator("#conversation")).to_contain_text("A-4821", timeout=MINUTE)
+    expect(page.locator("#conversation .bot, #conversation [data-testid=bot]").last).to_contain_text(
+        re.compile(r"\w{3,}"), timeout=2 * MINUTE
+    )
+
+
+def test_a_killed_server_comes_back_and_the_open_page_says_interrupted(page: Page, server: Server) -> None:
+    open_tab(page, "Train")
+    page.locator("#start").click()
+    expect(page.locator("#status")).to_contain_text("Preparing", timeout=MINUTE)
+    server.kill()
+    server.start()
+    expect(page.locator("#status .phase b")).to_have_text("Interrupted", timeout=MINUTE)

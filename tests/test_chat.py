@@ -1,0 +1,157 @@
+"""chat: the loaded model is asked exactly as it was trained, streams, stops, and gives way."""
+
+import shutil
+import threading
+
+import pytest
+
+from ftui.chat import ChatModel, ChatSettings, chat_encoding, load_for_chat, stream_reply
+from ftui.config import checked
+from ftui.device import Lease
+from ftui.errors import UserError
+from ftui.replies import reply_to_all
+
+GREEDY = ChatSettings(max_new_tokens=12)
+MESSAGES = [{"role": "system", "content": "Look."}, {"role": "user", "content": "What do you see? A red lamp."}]
+
+
+@pytest.fixture(scope="module")
+def merged(finished_run):
+    return load_for_chat(finished_run, "merged")
+
+
+def test_a_reply_grows_and_ends_as_the_greedy_reply(merged):
+    model, encoding = merged
+    pieces = list(stream_reply(model, encoding, MESSAGES, GREEDY, threading.Event()))
+    assert all(after.startswith(before) for before, after in zip(pieces, pieces[1:], strict=False))
+    assert pieces[-1] == reply_to_all(model, encoding, [MESSAGES], 12)[0].text
+
+
+def test_the_model_is_asked_with_the_very_text_that_training_rows_began_with(finished_run):
+    encoding = chat_encoding(finished_run)
+    row = finished_run.config.dataset.load()[0]
+    messages = finished_run.config.template.render(row)
+    turn = finished_run.config.template.turn(row["text"])
+    assert turn == messages[:-1]
+    example = encoding.encode([messages])[0]
+    asked = encoding.prompt_ids(turn)
+    assert example.input_ids[: len(asked)] == asked and example.labels[len(asked)] != -100
+
+
+def test_sampling_is_varied_and_greedy_is_not(merged):
+    model, encoding = merged
+
+    def last(settings: ChatSettings) -> str:
+        return list(stream_reply(model, encoding, MESSAGES, settings, threading.Event()))[-1]
+
+    warm = ChatSettings(temperature=2, top_p=1, max_new_tokens=12)
+    assert len({last(warm) for _ in range(4)}) > 1
+    assert last(GREEDY) == last(GREEDY)
+
+
+def test_a_reply_stops_when_somebody_wishes_it_and_leaves_no_thread_behind(merged):
+    model, encoding = merged
+    stop = threading.Event()
+    threads = threading.active_count()
+    stop.set()
+    before = list(stream_reply(model, encoding, MESSAGES, ChatSettings(max_new_tokens=400), stop))
+    assert len(encoding.tokenizer(before[-1])["input_ids"]) <= 2
+    stream = stream_reply(
+        model, encoding, MESSAGES, ChatSettings(max_new_tokens=400, temperature=2, top_p=1), stop2 := threading.Event()
+    )
+    next(stream)
+    stream.close()
+    assert stop2.is_set() and threading.active_count() == threads
+
+
+def test_a_conversation_longer_than_the_model_can_read_is_told(merged):
+    model, encoding = merged
+    with pytest.raises(UserError, match="longer than the 512"):
+        list(stream_reply(model, encoding, MESSAGES, ChatSettings(max_new_tokens=500), threading.Event()))
+
+
+def test_a_failure_while_writing_comes_out_where_the_reply_is_read(merged):
+    model, encoding = merged
+    out_of_vocabulary = encoding.tokenizer.vocab_size + 5000
+    broken = type(
+        "Broken",
+        (),
+        {
+            "prompt_ids": lambda self, messages: [out_of_vocabulary],
+            "tokenizer": encoding.tokenizer,
+            "stop_token_ids": encoding.stop_token_ids,
+        },
+    )()
+    with pytest.raises((IndexError, RuntimeError)):
+        list(stream_reply(model, broken, MESSAGES, GREEDY, threading.Event()))
+
+
+def test_base_adapter_and_merged_are_three_ways_to_one_run(finished_run):
+    import torch
+
+    logits = {}
+    for which in ("base", "adapter", "merged"):
+        model, encoding = load_for_chat(finished_run, which)
+        assert not model.training
+        with torch.no_grad():
+            logits[which] = model(torch.tensor([encoding.prompt_ids(MESSAGES)])).logits.float()
+    assert (logits["adapter"] - logits["merged"]).abs().max() < 0.1
+    assert (logits["adapter"] - logits["base"]).abs().max() > 0.3
+
+
+def test_one_model_is_loaded_at_a_time_and_kept_for_the_next_reply(finished_run):
+    chat = ChatModel(Lease())
+    list(chat.stream(finished_run, "merged", MESSAGES, GREEDY, threading.Event()))
+    first = chat._loaded
+    list(chat.stream(finished_run, "merged", MESSAGES, GREEDY, threading.Event()))
+    assert chat._loaded is first
+    list(chat.stream(finished_run, "base", MESSAGES, GREEDY, threading.Event()))
+    assert chat._loaded is not first and chat._loaded.which == "base"
+    chat.unload()
+    assert chat._loaded is None
+
+
+@pytest.mark.xfail(strict=True, reason="the loaded model is known by run and kind alone; one merged anew is not loaded")
+def test_a_run_that_is_trained_or_merged_again_is_loaded_again(run_to_change):
+    chat = ChatModel(Lease())
+    list(chat.stream(run_to_change, "merged", MESSAGES, GREEDY, threading.Event()))
+    first = chat._loaded
+    with run_to_change.new_folder("merged") as folder:
+        shutil.copytree(run_to_change.merged_dir, folder, dirs_exist_ok=True)
+    list(chat.stream(run_to_change, "merged", MESSAGES, GREEDY, threading.Event()))
+    assert chat._loaded is not first
+
+
+def test_while_somebody_trains_the_chat_says_who_has_the_accelerator(finished_run):
+    lease = Lease()
+    with lease.held_by("run 7"), pytest.raises(UserError, match="busy: run 7"):
+        list(ChatModel(lease).stream(finished_run, "merged", MESSAGES, GREEDY, threading.Event()))
+
+
+def test_a_reply_that_nobody_reads_to_its_end_gives_the_accelerator_back(finished_run):
+    lease = Lease()
+    stream = ChatModel(lease).stream(
+        finished_run, "merged", MESSAGES, ChatSettings(max_new_tokens=200), threading.Event()
+    )
+    next(stream)
+    assert lease.holder == "the chat"
+    stream.close()
+    assert lease.holder is None
+
+
+def test_what_is_not_there_yet_is_told(config, store, run_to_change):
+    shutil.rmtree(run_to_change.merged_dir)
+    with pytest.raises(UserError, match="no merged model yet"):
+        load_for_chat(run_to_change, "merged")
+    with pytest.raises(UserError, match="has no adapter"):
+        load_for_chat(store.create(config), "adapter")
+    model, encoding = load_for_chat(store.create(config), "base")
+    assert encoding.prompt(MESSAGES).endswith("<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": -1}, {"temperature": 3}, {"top_p": 0}, {"max_new_tokens": 0}, {"top_k": 5}]
+)
+def test_settings_out_of_bounds_are_told(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        checked(ChatSettings, wrong)

@@ -1,0 +1,125 @@
+"""The verdict: honest intervals, and "not better" where nothing was shown."""
+
+import random
+
+import pytest
+
+from ftui.config import RunConfig
+from ftui.encoding import Encoding
+from ftui.evaluate import Answers, answer, compare, headline, interval, is_exact, report_markdown, verdict
+from ftui.examples import Example
+from ftui.models import load_model, load_tokenizer
+from ftui.replies import Reply
+
+
+@pytest.fixture
+def encoding(tiny_model):
+    return Encoding(load_tokenizer(tiny_model))
+
+
+def asked(encoding: Encoding, count: int, text: str = "red lamp") -> list[Example]:
+    messages = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": text}]
+    return [Example(row, messages, encoding.encode([messages])[0]) for row in range(100, 100 + count)]
+
+
+def answers(texts: list[str], losses: list[float] | None = None) -> Answers:
+    return Answers([Reply(text, 2, 9, True, 0.1) for text in texts], losses or [1.0] * len(texts))
+
+
+def test_better_takes_an_interval_above_zero_and_enough_rows():
+    assert verdict(0.1, 0.3, 40) == "better" and verdict(-0.3, -0.1, 40) == "worse"
+    assert verdict(-0.1, 0.3, 40) == verdict(0.0, 0.3, 40) == verdict(0, 0, 40) == "not better"
+    assert verdict(0.5, 0.9, 19) == "too few rows" and verdict(0.5, 0.9, 20) == "better"
+
+
+def test_the_interval_holds_the_true_mean_about_95_times_in_100():
+    chance, held = random.Random(5), 0
+    for seed in range(60):
+        sample = [chance.gauss(0.3, 1) for _ in range(40)]
+        low, high = interval(sample, seed)
+        held += low <= 0.3 <= high
+        assert low < sum(sample) / 40 < high
+    assert held >= 51
+    assert interval([], 1) == (0.0, 0.0) and interval([0.5] * 30, 1) == (0.5, 0.5)
+    assert interval([0.0, 1.0] * 20, 7) == interval([0.0, 1.0] * 20, 7)
+
+
+def test_answers_are_equal_but_for_blanks_at_their_ends():
+    assert is_exact(" red lamp\n", "red lamp") and not is_exact("Red lamp", "red lamp") and not is_exact("", "red lamp")
+
+
+def test_a_model_that_learned_the_answers_is_better_and_the_report_has_all_that_is_promised(config, encoding):
+    rows = asked(encoding, 30)
+    report = compare(encoding, rows, {"zero_shot": answers(["no"] * 30), "tuned": answers(["red lamp"] * 30)}, config)
+    assert (report["verdict"], report["metric"], report["rows"]) == ("better", "exact_match", 30)
+    assert report["difference"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert {"verdict", "metric", "rows", "systems", "difference", "prompt_tokens", "examples", "forgetting"} <= set(
+        report
+    )
+    for name, share in (("zero_shot", 0.0), ("tuned", 1.0)):
+        numbers = report["systems"][name]
+        assert numbers["exact_match"] == share and numbers["prompt_tokens"] == 9
+        assert numbers["seconds"] == pytest.approx(0.1) and numbers["finished"] == 1 and numbers["loss"] == 1
+    first = report["examples"][0]
+    assert first == {"row": 100, "prompt": "What?", "expected": "red lamp", "zero_shot": "no", "tuned": "red lamp"}
+
+
+@pytest.mark.parametrize(
+    "before, after, expected",
+    [
+        (["red lamp"] * 30, ["no"] * 30, "worse"),
+        (["red lamp"] * 30, ["red lamp"] * 30, "not better"),
+        (["no"] * 30, ["red lamp"] + ["no"] * 29, "not better"),
+        (["no"] * 5, ["red lamp"] * 5, "too few rows"),
+    ],
+)
+def test_the_verdict_may_be_against_the_tuned_model(config, encoding, before, after, expected):
+    report = compare(
+        encoding, asked(encoding, len(before)), {"zero_shot": answers(before), "tuned": answers(after)}, config
+    )
+    assert report["verdict"] == expected
+    assert expected.split()[0] in headline(report).lower()
+
+
+def test_long_answers_are_judged_by_their_loss_where_lower_is_better(config, encoding):
+    rows = asked(encoding, 30, "a red lamp and a blue boat, " * 12)
+    chance = random.Random(1)
+    before = answers(["x"] * 30, [2 + chance.random() for _ in range(30)])
+    after = answers(["x"] * 30, [1 + chance.random() for _ in range(30)])
+    report = compare(encoding, rows, {"zero_shot": before, "tuned": after}, config)
+    assert (report["metric"], report["verdict"]) == ("loss", "better") and report["difference"]["mean"] > 0.5
+    assert compare(encoding, rows, {"zero_shot": after, "tuned": before}, config)["verdict"] == "worse"
+
+
+def test_conversations_of_several_turns_are_judged_by_their_loss(config, encoding):
+    messages = [{"role": role, "content": "red"} for role in ("user", "assistant", "user", "assistant")]
+    rows = [Example(row, messages, encoding.encode([messages])[0]) for row in range(25)]
+    report = compare(encoding, rows, {"zero_shot": answers(["a"] * 25), "tuned": answers(["a"] * 25)}, config)
+    assert report["metric"] == "loss"
+
+
+def test_both_are_asked_the_same_with_one_limit_and_a_loss_for_each_row(values, tiny_model, encoding):
+    config = RunConfig.parse(values | {"evaluation": {"max_new_tokens": 5}})
+    rows = asked(encoding, 6)
+    found = answer(load_model(tiny_model), encoding, rows, config, lambda: False)
+    assert len(found.replies) == len(found.losses) == 6 and all(reply.tokens <= 5 for reply in found.replies)
+    assert len(set(found.losses)) == 1 and found.losses[0] > 1
+
+
+def test_plain_text_has_no_answers_and_is_judged_by_its_loss(config, encoding, tiny_model):
+    messages = [{"role": "text", "content": "A red lamp."}]
+    rows = [Example(row, messages, encoding.encode([messages])[0]) for row in range(21)]
+    found = answer(load_model(tiny_model), encoding, rows, config, lambda: False)
+    assert found.replies == [] and len(found.losses) == 21
+    report = compare(encoding, rows, {"zero_shot": found, "tuned": found}, config)
+    assert (report["metric"], report["verdict"], report["examples"]) == ("loss", "not better", [])
+    assert "–" in report_markdown(report)
+
+
+def test_the_report_to_read_begins_with_the_verdict_and_shows_both_systems(config, encoding):
+    rows = asked(encoding, 30)
+    report = compare(encoding, rows, {"zero_shot": answers(["no"] * 30), "tuned": answers(["red lamp"] * 30)}, config)
+    text = report_markdown(report)
+    assert text.startswith("# The tuned model is better than the base on held-out rows.\n")
+    assert "| zero_shot | 1.000 | 0% | 9 | 0.10 |" in text and "| tuned | 1.000 | 100% | 9 | 0.10 |" in text
+    assert "+1.000, 95 % interval +1.000 to +1.000, over 30 held-out rows" in text

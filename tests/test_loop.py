@@ -1,0 +1,310 @@
+"""The whole loop on a tiny model: what a finished run leaves, and what a run leaves that cannot be finished."""
+
+import errno
+import json
+import math
+import shutil
+from collections import namedtuple
+
+import pytest
+import tiny
+
+import ftui.loop
+from ftui.config import RunConfig
+from ftui.device import Lease
+from ftui.errors import UserError
+from ftui.loop import carry_out, evaluate_again, explain_failure, merge_again, summary
+from ftui.runs import Run
+
+REPORT = {"verdict", "metric", "rows", "systems", "difference", "prompt_tokens", "examples", "forgetting"}
+PROOF = {"max_abs_logit_difference", "top1_agreement", "validation_loss_adapter", "validation_loss_merged"}
+SUMMARY = {"run", "state", "path", "steps", "train_loss", "validation_loss", "report", "merged", "proof"}
+
+
+@pytest.fixture
+def carried_out(values, store):
+    """A run with this config, changed in places, carried out."""
+
+    def carried(before=lambda run: None, **changes: dict) -> Run:
+        changed = values | {key: {**values.get(key, {}), **change} for key, change in changes.items()}
+        run = store.create(RunConfig.parse(changed))
+        before(run)
+        state = carry_out(run, Lease())
+        assert state == run.state and not run.is_held
+        return run
+
+    return carried
+
+
+def states(run: Run) -> list[str]:
+    found = [event.data["state"] for event in run.events() if event.type == "state"]
+    return [state for state, before in zip(found, [None, *found], strict=False) if state != before]
+
+
+def train_losses(run: Run) -> list[float]:
+    return [row["loss"] for row in run.rows("metrics") if row["loss"] is not None]
+
+
+def check_finished(run: Run) -> None:
+    assert states(run) == ["queued", "preparing", "training", "evaluating", "merging", "done"]
+    names = {path.name for path in run.path.iterdir()}
+    files = {"config.yaml", "events.jsonl", "results.csv", "split.json", "report.json", "report.md", "README.md"}
+    assert files | {"adapter", "merged", "checkpoints"} <= names and "stop" not in names
+    assert not [name for name in names if name.startswith(".")]
+    report, proof = run.read_json("report.json"), run.read_json("proof.json")
+    assert set(report) >= REPORT and report["rows"] == 6 and set(report["systems"]) == {"zero_shot", "tuned"}
+    assert set(report["difference"]) == {"mean", "low", "high"}
+    assert all(set(row) == {"row", "prompt", "expected", "zero_shot", "tuned"} for row in report["examples"])
+    assert set(proof) >= PROOF and proof["top1_agreement"] >= 0.9
+    assert proof["validation_loss_merged"] == pytest.approx(proof["validation_loss_adapter"], rel=0.01)
+    split = run.read_json("split.json")
+    assert [len(split[part]) for part in ("train", "validation", "test")] == [20, 4, 6] and len(split["sha256"]) == 64
+    assert sorted(row for part in ("train", "validation", "test") for row in split[part]) == list(range(30))
+    assert {row["row"] for row in report["examples"]} == set(split["test"])
+    losses = train_losses(run)
+    assert len(losses) == 6 and losses[-1] < losses[0]
+    told = summary(run)
+    assert set(told) >= SUMMARY and told["state"] == "done" and told["steps"] == 6
+    assert told["train_loss"] == losses[-1] and told["report"] == report and told["proof"] == proof
+    card = (run.path / "README.md").read_text()
+    assert "20 training rows" in card and "6 steps" in card and "| tuned |" in card and str(run.path.parent) not in card
+
+
+def test_a_16_bit_run_leaves_everything_that_a_run_promises(finished_run):
+    check_finished(finished_run)
+    assert finished_run.read_json("proof.json")["base_weights"] == "original"
+
+
+def test_a_4_bit_run_leaves_everything_that_a_run_promises(carried_out):
+    run = carried_out(quantization={"load_in_4bit": True})
+    check_finished(run)
+    assert any("4-bit nf4" in event.message for event in run.events())
+
+
+@pytest.mark.xfail(strict=True, reason="the model card names a local base model by its whole path")
+def test_the_model_card_names_no_folder_of_this_machine(finished_run):
+    assert finished_run.config.base_model not in (finished_run.path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("four_bit", [False, True])
+def test_the_same_config_run_twice_gives_the_same_losses(carried_out, four_bit):
+    first, second = (carried_out(quantization={"load_in_4bit": four_bit}) for _ in range(2))
+    assert train_losses(first) == train_losses(second)
+    assert first.read_json("split.json") == second.read_json("split.json")
+    assert first.read_json("proof.json") == second.read_json("proof.json")
+
+
+def test_a_config_read_back_from_its_run_repeats_the_run(finished_run, store):
+    again = store.create(RunConfig.from_yaml((finished_run.path / "config.yaml").read_text()))
+    assert carry_out(again, Lease()) == "done"
+    assert train_losses(again) == train_losses(finished_run)
+
+
+def test_without_test_rows_there_is_no_report_and_the_run_is_done_all_the_same(carried_out):
+    run = carried_out(evaluation={"limit": 0})
+    assert run.state == "done" and run.read_json("report.json") is None and run.read_json("proof.json")
+
+
+def test_plain_text_goes_through_as_well(values, store):
+    lines = [{"note": row["text"]} for row in tiny.rows()]
+    tiny.write_rows(store.folder.parent / "rows.jsonl", lines)
+    run = store.create(RunConfig.parse(values | {"template": {"text": "note"}}))
+    assert carry_out(run, Lease()) == "done", run.events()[-1].message
+    assert run.read_json("report.json")["metric"] == "loss"
+
+
+# what cannot be finished
+
+
+def check_failed(run: Run, *words: str) -> None:
+    last = run.events()[-1]
+    assert run.state == "failed" and last.level == "error"
+    assert all(word in last.message for word in words), last.message
+    assert "Traceback" not in last.message and "/" not in last.message.replace("and/or", "")
+    assert last.data["trace"] == "", "a mistake of the person has no stack trace"
+
+
+def test_a_column_that_is_missing_fails_in_a_sentence(carried_out):
+    check_failed(carried_out(template={"prompt": "{{txet}}"}), "txet", "text")
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "not json\n"])
+def test_a_file_without_rows_fails_in_a_sentence(carried_out, text):
+    run = carried_out(before=lambda run: (run.path.parents[1] / "rows.jsonl").write_text(text))
+    check_failed(run, "rows.jsonl")
+
+
+def test_rows_of_which_none_can_be_used_fail_with_the_first_reason(carried_out):
+    run = carried_out(training={"max_length": 8})
+    check_failed(run, "No row is left to train on", "max_length")
+
+
+def test_a_model_that_is_not_there_fails_in_a_sentence(values, store):
+    run = store.create(RunConfig.parse(values | {"base_model": "no such model"}))
+    carry_out(run, Lease())
+    check_failed(run, "no such model")
+
+
+def test_an_encoder_fails_before_anything_is_loaded(values, store, tiny_family):
+    run = store.create(RunConfig.parse(values | {"base_model": str(tiny_family("bert"))}))
+    carry_out(run, Lease())
+    check_failed(run, "not a causal language model")
+    assert states(run) == ["queued", "preparing", "failed"]
+
+
+def test_a_loss_that_is_no_number_fails_with_what_to_do_and_no_adapter_is_left(carried_out):
+    run = carried_out(
+        training={
+            "learning_rate": 1.0,
+            "max_grad_norm": 0,
+            "warmup_steps": 0,
+            "max_steps": 30,
+            "lr_scheduler_type": "constant",
+        },
+        lora={"r": 1, "lora_alpha": 4096, "use_rslora": True},
+    )
+    finite = [math.isfinite(loss) for loss in train_losses(run)]
+    print(finite, train_losses(run)[-3:])
+    check_failed(run, "A tenth of the learning rate")
+    assert not run.adapter_dir.exists() and not run.merged_dir.exists()
+
+
+def test_a_stop_before_training_ends_as_stopped_and_forgets_the_wish(carried_out):
+    run = carried_out(before=lambda run: run.stop())
+    assert run.state == "stopped" and "nothing was learned" in run.events()[-1].message
+    assert not run.adapter_dir.exists() and not run.stop_wanted
+
+
+def test_a_stop_while_training_keeps_the_adapter_and_says_how_far_it_came(carried_out, monkeypatch):
+    log = Run.log
+
+    def log_and_stop_at_step_2(run: Run, type: str, *args: object, **data: object) -> None:
+        log(run, type, *args, **data)
+        if type == "metrics" and data["step"] == 2:
+            run.stop()
+
+    monkeypatch.setattr(Run, "log", log_and_stop_at_step_2)
+    run = carried_out()
+    assert run.state == "stopped" and "Stopped after" in run.events()[-1].message
+    assert run.adapter_dir.is_dir() and not run.merged_dir.exists() and not run.stop_wanted
+    assert 2 <= summary(run)["steps"] <= 3
+
+
+@pytest.mark.xfail(strict=True, reason="a stop after training says that nothing was learned")
+def test_a_stop_after_training_does_not_say_that_nothing_was_learned(carried_out, monkeypatch):
+    learn = ftui.loop.train
+
+    def train_and_stop(run, *args):
+        trained = learn(run, *args)
+        run.stop()
+        return trained
+
+    monkeypatch.setattr(ftui.loop, "train", train_and_stop)
+    run = carried_out()
+    assert run.state == "stopped" and run.adapter_dir.is_dir()
+    assert "nothing was learned" not in run.events()[-1].message
+
+
+def test_a_full_disk_at_the_merge_keeps_the_adapter_and_can_be_merged_later(carried_out, monkeypatch):
+    usage = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "total used free")(1, 1, 1000))
+    run = carried_out()
+    check_failed(run, "The adapter is safe", "merge this run again")
+    assert run.adapter_dir.is_dir() and not run.merged_dir.exists()
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    assert merge_again(run, Lease())["top1_agreement"] >= 0.9 and run.merged_dir.is_dir()
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a run that another process works on is marked as failed by the one that is refused"
+)
+def test_a_run_that_another_works_on_is_left_alone(config, store):
+    run = store.create(config)
+    with run.held():
+        run.log("state", "Training.", state="training")
+        carry_out(Run(run.path), Lease())
+        assert run.state == "training"
+
+
+def test_what_goes_wrong_is_told_with_what_to_do():
+    assert explain_failure(UserError("Say it.")) == "Say it."
+    assert "disk is full" in explain_failure(OSError(errno.ENOSPC, "No space left on device"))
+    assert "Halve the batch size" in explain_failure(MemoryError())
+    assert "fault in ftui" in explain_failure(KeyError("x")) and "KeyError" in explain_failure(KeyError("x"))
+
+
+@pytest.mark.xfail(
+    strict=True, reason="torch's RuntimeError on a CPU that cannot allocate is taken for a fault in ftui"
+)
+def test_memory_that_runs_out_on_a_cpu_is_told_as_such():
+    import torch
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert "Memory ran out" in explain_failure(caught.value)
+
+
+def test_a_fault_is_told_in_a_sentence_and_its_trace_is_in_the_log(carried_out, monkeypatch):
+    def fault(*args):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(ftui.loop, "prepare", fault)
+    last = carried_out().events()[-1]
+    assert "fault in ftui" in last.message and "KeyError: 'a bug'" in last.data["trace"]
+
+
+# again
+
+
+def test_a_finished_run_is_evaluated_again_with_the_same_result(run_to_change):
+    before = run_to_change.read_json("report.json")
+    report = evaluate_again(run_to_change, Lease())
+    for name in ("verdict", "metric", "rows", "difference", "examples"):
+        assert report[name] == before[name]
+    assert run_to_change.read_json("report.json") == json.loads(json.dumps(report))
+
+
+def test_a_finished_run_is_merged_again_with_the_same_proof(run_to_change):
+    before = run_to_change.read_json("proof.json")
+    shutil.rmtree(run_to_change.merged_dir)
+    proof = merge_again(run_to_change, Lease())
+    assert proof == pytest.approx(before, rel=1e-3) or proof == before
+    assert run_to_change.merged_dir.is_dir() and run_to_change.state == "done"
+
+
+@pytest.mark.xfail(strict=True, reason="a wish to stop that is left from before ends in an AssertionError")
+def test_a_stop_wished_after_the_end_does_not_spoil_the_next_evaluation(run_to_change):
+    run_to_change.stop()
+    assert evaluate_again(run_to_change, Lease())["rows"] == 6
+
+
+def test_evaluating_a_run_without_test_rows_is_told(config, store):
+    none = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"limit": 0})})
+    run = store.create(none)
+    carry_out(run, Lease())
+    with pytest.raises(UserError, match="no test rows"):
+        evaluate_again(run, Lease())
+
+
+def test_a_run_that_was_never_trained_can_be_neither_merged_nor_evaluated(config, store):
+    for again in (merge_again, evaluate_again):
+        with pytest.raises(UserError, match="no adapter"):
+            again(store.create(config), Lease())
+
+
+def test_two_works_on_one_run_exclude_each_other(run_to_change):
+    with run_to_change.held(), pytest.raises(UserError, match="worked on"):
+        merge_again(Run(run_to_change.path), Lease())
+
+
+@pytest.mark.true
+def test_the_starter_learns_in_4_bit_and_its_whole_loop_ends_with_a_proof(starter, tmp_path, store):
+    values = tiny.values(starter, tmp_path) | {"quantization": {"load_in_4bit": True}}
+    values["training"] |= {"max_steps": 8, "eval_steps": 8, "learning_rate": 1e-3, "warmup_steps": 0}
+    run = store.create(RunConfig.parse(values))
+    assert carry_out(run, Lease()) == "done", run.events()[-1].message
+    losses = train_losses(run)
+    assert losses[-1] < losses[0] / 3
+    report, proof = run.read_json("report.json"), run.read_json("proof.json")
+    assert report["systems"]["tuned"]["loss"] < report["systems"]["zero_shot"]["loss"] / 3
+    assert proof["top1_agreement"] >= 0.9 and proof["max_abs_logit_difference"] < 3

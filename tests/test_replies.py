@@ -1,0 +1,69 @@
+"""Replies and losses: the same whatever the batch, and measured where they are learned."""
+
+import math
+
+import pytest
+
+from ftui.encoding import IGNORED, Encoding
+from ftui.models import load_tokenizer
+from ftui.replies import answer_losses, evaluating, labelled_logits, reply_to_all
+
+QUESTIONS = [
+    [{"role": "user", "content": text}]
+    for text in ("A red lamp.", "What do you see? A small black boat.", "Tall?", "See a red, green, blue chair " * 9)
+]
+
+
+@pytest.fixture(scope="module")
+def encoding(tiny_model):
+    return Encoding(load_tokenizer(tiny_model))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+
+
+def test_replies_come_in_the_order_of_the_questions_and_as_if_each_was_asked_alone(model, encoding):
+    together = reply_to_all(model, encoding, QUESTIONS, 12)
+    alone = [reply_to_all(model, encoding, [question], 12)[0] for question in QUESTIONS]
+    assert [reply[:4] for reply in together] == [reply[:4] for reply in alone]
+    assert [reply.prompt_tokens for reply in together] == [len(encoding.prompt_ids(question)) for question in QUESTIONS]
+    assert len({reply.text for reply in together}) > 1
+
+
+def test_a_reply_says_how_long_it_is_and_whether_it_ended_by_itself(model, encoding):
+    for reply in reply_to_all(model, encoding, QUESTIONS, 3):
+        assert reply.finished or reply.tokens == 3
+        assert 1 <= reply.tokens <= 3 and reply.seconds > 0
+
+
+def test_no_reply_is_written_after_a_wish_to_stop(model, encoding):
+    assert reply_to_all(model, encoding, QUESTIONS, 3, lambda: True) == []
+    assert reply_to_all(model, encoding, [], 3) == []
+
+
+def test_the_loss_is_the_mean_over_the_learned_tokens_alone(model, encoding):
+    import torch
+
+    examples = encoding.encode([[*question, {"role": "assistant", "content": "red lamp"}] for question in QUESTIONS])
+    for example, loss in zip(examples, answer_losses(model, examples), strict=True):
+        ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
+        assert math.isclose(loss, model(input_ids=ids, labels=labels).loss.item(), rel_tol=1e-4)
+        logits, tokens = labelled_logits(model, example)
+        assert len(logits) == len(tokens) == example.trained
+        assert tokens.tolist() == [label for label in example.labels if label != IGNORED]
+
+
+def test_looking_at_a_model_leaves_its_mode_as_it_was(model):
+    import torch
+
+    for mode in (True, False):
+        model.train(mode)
+        with pytest.raises(ValueError), evaluating(model):
+            assert not model.training and not torch.is_grad_enabled()
+            raise ValueError
+        assert model.training is mode and torch.is_grad_enabled()
