@@ -5,7 +5,7 @@ A file imports only from floors below its own; `tests/test_architecture.py` read
 
 FLOORS = """
 app, __main__ > web > ui > background > loop > train, evaluate, merge, chat > examples, replies > runs
-> config > encoding, models, dataset, template, device > errors
+> config > encoding, models, dataset, template > device, attention > errors
 """
 
 __version__ = "0.1.0"

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 NAME = "ftui_varlen"
+# Architectures whose rows may lie side by side: transformers builds their masks from position_ids.
+PACKABLE = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def register_varlen_attention() -> str:

@@ -13,6 +13,7 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ftui.attention import PACKABLE
 from ftui.config import RunConfig, TrainingSettings
 from ftui.device import memory_used, this_device
 from ftui.encoding import IGNORED, Encoding, Message
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 RESULTS = "step,train_loss,train_mean_token_accuracy,valid_loss,validation_mean_token_accuracy,full_valid_loss,full_valid_mean_token_accuracy"
 WATCHED_TOKENS = 48
 HEAD_TOKENS = 2048
-# transformers builds the mask of rows laid side by side from position_ids for these.
-PACKABLE = ("llama", "mistral", "qwen2", "qwen3")
 
 
 class Trained(NamedTuple):

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tiny
 
 from ftui.config import RunConfig
 from ftui.device import Lease
 from ftui.loop import carry_out
 from ftui.models import starter_folder
 from ftui.runs import Run, RunStore
+from tests import tiny
 
 
 @pytest.fixture(scope="session")

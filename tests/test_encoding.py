@@ -5,11 +5,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import tiny
 
 from ftui.encoding import CHAT_TEMPLATES, IGNORED, Encoded, Encoding
 from ftui.errors import UserError
 from ftui.models import load_tokenizer
+from tests import tiny
 
 SPECIALS = r"<[|｜][^<>|｜\s]{2,40}[|｜]>|<(?:start|end)_of_(?:turn|utterance)>|<\|[A-Za-z_]+\|?>|<[a-z_]+\|>|</s>"
 

@@ -223,7 +223,8 @@ def test_the_4_bit_starter_is_merged_to_what_was_trained(adapted_run, starter):
 
 def test_rounding_is_that_of_the_layers_that_were_trained_on(tiny_model):
     import torch
-    from test_models import dequantized
+
+    from tests.test_models import dequantized
 
     rounding, original = as_trained(QuantizationSettings()), tensors(tiny_model)
     layers = dequantized(load_model(tiny_model, QuantizationSettings()))

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 
 from ftui.config import QuantizationSettings
 from ftui.device import Lease, this_device
@@ -23,6 +22,7 @@ from ftui.models import (
     starter_folder,
 )
 from ftui.replies import answer_losses, reply_to_all
+from tests import tiny
 
 HOME = Path(__file__).parents[1]
 QUESTION = [{"role": "user", "content": "What do you see? A red lamp."}]

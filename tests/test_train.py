@@ -88,9 +88,8 @@ def test_the_batch_that_trl_gets_holds_the_tokens_and_labels_of_encoding(build, 
             expected = by_ids[tuple(ids.tolist())]
             assert labels.tolist()[1:] == expected[1:]
             assert expected[0] == IGNORED == labels.tolist()[0]
-            assert encoding.tokenizer.decode([t for t, l in zip(ids, labels, strict=True) if l != IGNORED]).endswith(
-                "<|im_end|>"
-            )
+            answer = [token for token, label in zip(ids, labels, strict=True) if label != IGNORED]
+            assert encoding.tokenizer.decode(answer).endswith("<|im_end|>")
             seen += 1
     assert seen == len(examples.train) == 20
 
@@ -143,7 +142,8 @@ def test_with_accumulation_the_loss_is_the_mean_over_the_tokens_of_the_whole_ste
 
 def check_that_an_evaluation_midway_changes_nothing(trainer, steps: int) -> None:
     import torch
-    from test_models import assert_unpacked_and_equal, dequantized
+
+    from tests.test_models import assert_unpacked_and_equal, dequantized
 
     print(f"avx512_bf16 or amx_bf16: {this_device().bf16} (without it nothing is ever packed, and this proves little)")
     before = dequantized(trainer.model)

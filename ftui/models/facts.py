@@ -1,0 +1,89 @@
+"""What a model's files say of it, and whether it can be tuned, before any weight is loaded."""
+
+from __future__ import annotations
+
+import json
+import re
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+
+class ModelFacts(NamedTuple):
+    """What a model's files say of it. `problem`: why it cannot be tuned, or None. `weights` in bytes."""
+
+    name: str
+    origin: str
+    architecture: str
+    parameters: int
+    weights: int
+    context: int | None
+    chat_template: bool
+    license: str | None
+    problem: str | None
+
+
+def facts_of(name: str, folder: Path, origin: str) -> ModelFacts:
+    config = read_json(folder / "config.json")
+    parameters, weights = count_weights(folder)
+    card = folder / "README.md"
+    found = re.search(r"^license:\s*(\S+)", card.read_text("utf-8", "replace"), re.M) if card.is_file() else None
+    tokenizer = read_json(folder / "tokenizer_config.json")
+    return ModelFacts(
+        name=name,
+        origin=origin,
+        architecture=next(iter(config.get("architectures") or [config.get("model_type", "unknown")])),
+        parameters=parameters,
+        weights=weights,
+        context=config.get("text_config", config).get("max_position_embeddings"),
+        chat_template=(folder / "chat_template.jinja").is_file() or bool(tokenizer.get("chat_template")),
+        license=found and found[1],
+        problem=problem_of(folder),
+    )
+
+
+def problem_of(folder: Path, has_safetensors: bool | None = None) -> str | None:
+    """Why the model in `folder` cannot be tuned, in a sentence, or None. `has_safetensors`: where the weights are not here yet."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type")
+    if not config:
+        return "This folder has no config.json, so it is not a transformers model. Choose the folder that holds config.json and *.safetensors."
+    if config.get("auto_map") and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "This model runs code of its own from its repository, which ftui does not execute. Choose a model that transformers supports itself."
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or not _generates(config):
+        return (
+            f"This is not a causal language model ({kind}), so it cannot write answers. Choose a text-generation model."
+        )
+    if config.get("quantization_config"):
+        return "These weights are already quantized; an adapter cannot be merged into them. Choose the original 16-bit model: ftui quantizes it itself."
+    if not (any(folder.glob("*.safetensors")) if has_safetensors is None else has_safetensors):
+        return "This model has no .safetensors weights (only .bin, .pt or GGUF), which ftui does not open. Choose a repository with safetensors."
+    return None
+
+
+def _generates(config: dict) -> bool:
+    """Encoders such as BERT stand in the causal mapping, too; what they were saved as tells them apart."""
+    architectures = config.get("architectures") or []
+    return not architectures or any(
+        "CausalLM" in name or "LMHead" in name or "ConditionalGeneration" in name for name in architectures
+    )
+
+
+def count_weights(folder: Path) -> tuple[int, int]:
+    """Parameters and bytes, read from the safetensors headers alone."""
+    parameters = weights = 0
+    for path in folder.glob("*.safetensors"):
+        weights += path.stat().st_size
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        parameters += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    return parameters, weights
+
+
+def read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

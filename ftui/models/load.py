@@ -1,0 +1,86 @@
+"""Loading: the only place where weights and tokenizers come into memory. It does not know what they are trained on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ftui.attention import PACKABLE, register_varlen_attention
+from ftui.device import this_device
+from ftui.models.facts import read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ftui.config import QuantizationSettings
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer, always with a pad token: a spare one where the model has none, so that no answer's end is masked."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if tokenizer.pad_token is None:
+        spare = [
+            name
+            for name in tokenizer.get_vocab()
+            if re.search(r"pad|reserved_special|unk", name, re.I) and name in tokenizer.all_special_tokens
+        ]
+        tokenizer.pad_token = min(spare, default=tokenizer.eos_token)
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def load_model(folder: Path, quantization: QuantizationSettings | None = None) -> PreTrainedModel:
+    """The model on this machine's device, 4-bit where `quantization` says so, else in the device's own precision."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    quiet()
+    device = this_device()
+    options = {}
+    if quantization is not None and quantization.load_in_4bit:
+        options["quantization_config"] = BitsAndBytesConfig(
+            **quantization.model_dump(), bnb_4bit_compute_dtype=device.dtype
+        )
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=device.dtype,
+        device_map={"": 0 if device.kind == "cuda" else "cpu"},
+        attn_implementation=_attention(folder),
+        use_safetensors=True,
+        trust_remote_code=False,
+        **options,
+    )
+    if options:
+        _keep_unpacked(model)
+    return model
+
+
+def _attention(folder: Path) -> str | None:
+    """Our own attention where rows may lie side by side and a row needs no more than causal attention; else the stock one."""
+    config = read_json(folder / "config.json")
+    windowed = config.get("sliding_window") and config.get("use_sliding_window", True)
+    plain = config.get("model_type") in PACKABLE and not windowed and not config.get("attn_logit_softcapping")
+    return register_varlen_attention() if plain and this_device().kind == "cpu" else None
+
+
+def quiet() -> None:
+    """No progress bars and no advice to install kernels between the lines that are for a person."""
+    import logging
+    import warnings
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+
+
+def _keep_unpacked(model: PreTrainedModel) -> None:
+    """On an AVX512-BF16 CPU an eval forward re-packs Linear4bit in place; dequantizing and gradients are wrong afterwards."""
+    import bitsandbytes
+
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False

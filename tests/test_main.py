@@ -1,0 +1,153 @@
+"""The terminal door: exit codes, one line for a mistake, and one JSON object as the last line."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ftui.__main__ import main
+
+HOME = Path(__file__).parents[1]
+
+
+def ftui(*arguments: object, timeout: int = 120) -> subprocess.CompletedProcess:
+    """ftui in a process of its own, as in a terminal."""
+    command = [sys.executable, "-m", "ftui", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=HOME, timeout=timeout, env=os.environ)
+
+
+def last_line(text: str) -> object:
+    return json.loads(text.rstrip("\n").rpartition("\n")[2])
+
+
+@pytest.fixture
+def config_file(values, tmp_path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_help_comes_at_once_and_names_every_command():
+    started = time.perf_counter()
+    done = ftui("--help", timeout=20)
+    assert done.returncode == 0 and time.perf_counter() - started < 3
+    for name in ("app", "check", "train", "evaluate", "merge", "chat", "runs", "presets", "starter"):
+        assert name in done.stdout
+    assert "--set" in ftui("train", "--help").stdout
+
+
+def test_presets_are_listed_for_people_and_for_programs(capsys):
+    assert main(["presets"]) == 0
+    assert "starter" in capsys.readouterr().out.splitlines()[0]
+    assert main(["presets", "--json"]) == 0
+    found = last_line(capsys.readouterr().out)
+    assert found[0]["preset"] == "starter" and set(found[0]) >= {"preset", "title", "needs", "base_model"}
+
+
+def test_runs_are_listed_and_none_is_an_empty_list(capsys, finished_run, tmp_path):
+    folder = finished_run.path.parent
+    assert main(["runs", "--json", "--runs", str(folder)]) == 0
+    (found,) = last_line(capsys.readouterr().out)
+    assert (found["run"], found["state"], found["path"]) == (finished_run.run_id, "done", str(finished_run.path))
+    assert main(["runs", "--json", "--runs", str(tmp_path / "none")]) == 0
+    assert last_line(capsys.readouterr().out) == []
+
+
+def test_a_config_is_checked_without_training(config_file, tmp_path, capsys):
+    pytest.importorskip("ftui.check")
+    assert main(["check", str(config_file), "--json", "--runs", str(tmp_path / "runs")]) == 0
+    found = last_line(capsys.readouterr().out)
+    assert set(found) >= {"rows", "splits", "problems", "tokens", "plan"}
+    assert found["rows"] == 30 and found["splits"] == {"train": 20, "validation": 4, "test": 6}
+    assert set(found["tokens"]) >= {"total", "trained", "max", "p95"}
+    assert set(found["plan"]) >= {"peak_memory_bytes", "seconds", "steps", "disk_bytes"} and found["plan"]["steps"] == 6
+    assert all(set(problem) >= {"code", "severity", "count", "rows"} for problem in found["problems"])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_train_in_a_terminal_ends_with_a_line_of_json(config_file, tmp_path):
+    done = ftui("train", config_file, "--runs", tmp_path / "runs", "--json", "--set", "training.max_steps=2")
+    assert done.returncode == 0, done.stderr
+    found = last_line(done.stdout)
+    assert set(found) >= {"run", "state", "path", "steps", "train_loss", "validation_loss", "report", "merged", "proof"}
+    assert (found["state"], found["steps"]) == ("done", 2) and Path(found["merged"]).is_dir()
+    assert found["proof"]["top1_agreement"] >= 0.9 and found["report"]["rows"] == 6
+    assert f"Run {found['run']}" in done.stdout and "Merged:" in done.stdout and "step 2 of 2" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.xfail(strict=True, reason="transformers' PrinterCallback prints a dictionary at every step")
+def test_train_in_a_terminal_says_only_what_ftui_says(config_file, tmp_path, capsys):
+    main(["train", str(config_file), "--runs", str(tmp_path / "runs"), "--set", "training.max_steps=1"])
+    assert "grad_norm" not in capsys.readouterr().out
+
+
+def test_chat_in_a_terminal_ends_with_a_line_of_json(finished_run):
+    done = ftui("chat", finished_run.path, "--prompt", "A tall tree.", "--max-new-tokens", 5, "--json")
+    assert done.returncode == 0, done.stderr
+    found = last_line(done.stdout)
+    assert set(found) >= {"reply", "prompt", "tokens"} and found["tokens"] <= 5
+    assert found["prompt"] == (
+        "<|im_start|>system\nLook.<|im_end|>\n<|im_start|>user\nA tall tree.<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_chat_takes_columns_and_several_prompts_and_any_of_the_three_models(finished_run, capsys):
+    folder = ["--runs", str(finished_run.path.parent), "--json", "--max-new-tokens", "3"]
+    assert main(["chat", "last", "--prompt", "A.", "--prompt", "B.", "--model", "base", *folder]) == 0
+    found = last_line(capsys.readouterr().out)
+    assert len(found["replies"]) == 2 and found["model"] == "base" and "user\nB.<" in found["prompt"]
+    assert main(["chat", "last", "--column", "text=A=B.", "--model", "adapter", *folder]) == 0
+    assert "user\nA=B.<" in last_line(capsys.readouterr().out)["prompt"]
+
+
+def test_a_conversation_in_a_terminal_goes_on_until_an_empty_line(finished_run, monkeypatch, capsys):
+    lines = iter(["A red lamp.", "And now?", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    assert main(["chat", str(finished_run.path), "--max-new-tokens", "3"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) >= 2 and not list(lines)
+
+
+def test_a_run_is_evaluated_and_merged_again(run_to_change, capsys):
+    assert main(["evaluate", str(run_to_change.path), "--json"]) == 0
+    assert last_line(capsys.readouterr().out)["rows"] == 6
+    assert main(["merge", str(run_to_change.path), "--json"]) == 0
+    assert set(last_line(capsys.readouterr().out)) == {"merged", "proof"}
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["train", "no-such-config"], "presets"),
+        (["train", "starter", "--set", "training.learning_rate=fast"], "training.learning_rate"),
+        (["train", "starter", "--set", "nonsense"], "has no “=”"),
+        (["chat", "no-such-run"], "There is no run"),
+        (["merge", "last"], "There is no run"),
+        (["evaluate", "../escape"], "There is no run"),
+        (["chat", "RUN", "--column", "nonsense"], "NAME=VALUE"),
+        (["chat", "RUN", "--temperature", "9"], "temperature"),
+    ],
+)
+def test_a_mistake_is_one_line_on_standard_error_and_exit_code_2(arguments, word, capsys, tmp_path, finished_run):
+    arguments = [str(finished_run.path) if argument == "RUN" else argument for argument in arguments]
+    assert main([*arguments, "--runs", str(tmp_path / "runs")]) == 2
+    out, err = capsys.readouterr()
+    assert word in err and err.startswith("ftui: ") and err.count("\n") == 1 and out == ""
+
+
+def test_a_run_that_fails_ends_with_its_sentence_and_exit_code_2(config_file, tmp_path):
+    done = ftui("train", config_file, "--runs", tmp_path / "runs", "--json", "--set", "template.prompt='{{txet}}'")
+    assert done.returncode == 2 and "Traceback" not in done.stderr + done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ftui: ")]
+    assert len(lines) == 1 and "txet" in lines[0]
+
+
+def test_a_word_that_is_no_command_gets_the_usage_and_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["fly"])
+    assert caught.value.code == 2 and "usage" in capsys.readouterr().err
