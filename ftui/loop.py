@@ -77,7 +77,7 @@ def _loop(run: Run) -> None:
     test = examples.test[: config.evaluation.limit]
     with run.stage("preparing", f"The base answers {len(test)} test rows, to compare with later."):
         before = answer(model, encoding, test, config, lambda: run.stop_wanted) if test else None
-    with run.stage("training", "Training."):
+    with run.stage("training", f"Learning from {len(examples.train)} rows."):
         trained = train(run, model, encoding, examples)
     run.log(
         "message",

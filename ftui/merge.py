@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-PROVEN_ROWS = 32
+PROVEN_ROWS = 16
 BLOCK_ELEMENTS = 1 << 18
 COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
 

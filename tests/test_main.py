@@ -81,16 +81,14 @@ def test_train_in_a_terminal_ends_with_a_line_of_json(config_file, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.xfail(strict=True, reason="transformers' PrinterCallback prints a dictionary at every step")
 def test_train_in_a_terminal_says_only_what_ftui_says(config_file, tmp_path, capsys):
     main(["train", str(config_file), "--runs", str(tmp_path / "runs"), "--set", "training.max_steps=1"])
     assert "grad_norm" not in capsys.readouterr().out
 
 
-def test_chat_in_a_terminal_ends_with_a_line_of_json(finished_run):
-    done = ftui("chat", finished_run.path, "--prompt", "A tall tree.", "--max-new-tokens", 5, "--json")
-    assert done.returncode == 0, done.stderr
-    found = last_line(done.stdout)
+def test_chat_in_a_terminal_ends_with_a_line_of_json(finished_run, capsys):
+    assert main(["chat", str(finished_run.path), "--prompt", "A tall tree.", "--max-new-tokens", "5", "--json"]) == 0
+    found = last_line(capsys.readouterr().out)
     assert set(found) >= {"reply", "prompt", "tokens"} and found["tokens"] <= 5
     assert found["prompt"] == (
         "<|im_start|>system\nLook.<|im_end|>\n<|im_start|>user\nA tall tree.<|im_end|>\n<|im_start|>assistant\n"
@@ -140,11 +138,12 @@ def test_a_mistake_is_one_line_on_standard_error_and_exit_code_2(arguments, word
     assert word in err and err.startswith("ftui: ") and err.count("\n") == 1 and out == ""
 
 
-def test_a_run_that_fails_ends_with_its_sentence_and_exit_code_2(config_file, tmp_path):
-    done = ftui("train", config_file, "--runs", tmp_path / "runs", "--json", "--set", "template.prompt='{{txet}}'")
-    assert done.returncode == 2 and "Traceback" not in done.stderr + done.stdout
-    lines = [line for line in done.stderr.splitlines() if line.startswith("ftui: ")]
-    assert len(lines) == 1 and "txet" in lines[0]
+def test_a_run_that_fails_ends_with_its_sentence_and_exit_code_2(config_file, tmp_path, capsys):
+    wrong = ["--runs", str(tmp_path / "runs"), "--json", "--set", "template.prompt='{{txet}}'"]
+    assert main(["train", str(config_file), *wrong]) == 2
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err and not out.rstrip().endswith("}")
+    assert [("txet" in line) for line in err.splitlines() if line.startswith("ftui: ")] == [True]
 
 
 def test_a_word_that_is_no_command_gets_the_usage_and_exit_code_2(capsys):

@@ -43,14 +43,14 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
                 height=460,
                 allow_tags=False,
                 reasoning_tags=[("<think>", "</think>")],
-                placeholder=say("No model to chat with yet. Train one first; it takes a few minutes."),
+                placeholder=say("Ask something. The model chosen beside this answers."),
                 buttons=["copy"],
                 elem_id="conversation",
             )
             message = gr.Textbox(
                 label=say("Message"),
                 placeholder=say("Write a message and press Enter"),
-                lines=2,
+                lines=1,
                 max_lines=12,
                 elem_id="message",
             )
@@ -59,8 +59,10 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
                 halt = gr.Button(say("Stop"), variant="stop", elem_id="halt")
                 retry = gr.Button(say("Retry"), elem_id="retry")
                 clear = gr.Button(say("Clear"), elem_id="clear")
-            with gr.Accordion(say("The exact prompt"), open=False):
-                exact = gr.Code(language=None, interactive=False, elem_id="exact", wrap_lines=True)
+            with gr.Accordion(say("The exact prompt"), open=False, elem_id="exact_fold"):
+                exact = gr.Code(
+                    language=None, label=say("The exact prompt"), interactive=False, elem_id="exact", wrap_lines=True
+                )
 
     asked = [run, which, system, remember, *columns, *settings.values()]
     about = [run, which, system, remember, *columns]

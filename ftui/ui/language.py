@@ -129,6 +129,25 @@ SPANISH = {
     "Merged into the {weights} weights and compared: {same} of {tokens} held-out tokens are the same; loss {before} with the adapter, {after} merged.": "Fusionado con los pesos {weights} y comparado: coinciden {same} de {tokens} tokens apartados; pérdida {before} con el adaptador, {after} fusionado.",
     "original": "originales",
     "rounded as in training": "redondeados como al entrenar",
+    # presets
+    "Mail to JSON (starter)": "Correo a JSON (inicio)",
+    "A laptop without a GPU; under five minutes on two cores.": "Un portátil sin GPU; menos de cinco minutos con dos núcleos.",
+    "Text to one of twelve labels": "Texto a una de doce etiquetas",
+    "A laptop without a GPU; about three minutes on two cores.": "Un portátil sin GPU; unos tres minutos con dos núcleos.",
+    "Question and schema to SQL": "Pregunta y esquema a SQL",
+    "A laptop without a GPU; about four minutes on two cores.": "Un portátil sin GPU; unos cuatro minutos con dos núcleos.",
+    "A brand's voice, in conversation": "La voz de una marca, en conversación",
+    "Qwen2.5 1.5B on a small GPU": "Qwen2.5 1.5B en una GPU pequeña",
+    "A GPU with 8 GB (T4, RTX 3060) and 6 GB of disk.": "Una GPU con 8 GB (T4, RTX 3060) y 6 GB de disco.",
+    "Llama 3.1 8B on one GPU": "Llama 3.1 8B en una GPU",
+    "A GPU with 16 GB (T4, L4, A10G), 40 GB of disk, and access to the gated model (set HF_TOKEN).": "Una GPU con 16 GB (T4, L4, A10G), 40 GB de disco y acceso al modelo restringido (define HF_TOKEN).",
+    "Llama 2 13B on one GPU": "Llama 2 13B en una GPU",
+    "A GPU with 24 GB (L4, A10G, RTX 4090), 65 GB of disk, and access to the gated model (set HF_TOKEN).": "Una GPU con 24 GB (L4, A10G, RTX 4090), 65 GB de disco y acceso al modelo restringido (define HF_TOKEN).",
+    # what the core says while it works
+    "Waiting to start.": "En espera.",
+    "Reading the rows and the model.": "Leyendo las filas y el modelo.",
+    "Merging the adapter into the 16-bit base.": "Fusionando el adaptador con la base de 16 bits.",
+    "Done: trained and merged.": "Terminado: entrenado y fusionado.",
     # chat
     "Run": "Entrenamiento",
     "Which model": "Qué modelo",
@@ -146,8 +165,7 @@ SPANISH = {
     "Clear": "Borrar",
     "The exact prompt": "El texto exacto enviado",
     "How it answers": "Cómo responde",
-    "No model to chat with yet. Train one first; it takes a few minutes.": "Aún no hay modelo con el que hablar. Entrena uno; son unos minutos.",
-    "Loading the model …": "Cargando el modelo …",
+    "Ask something. The model chosen beside this answers.": "Pregunta algo. Responde el modelo elegido al lado.",
     # reading and splitting
     "Data set": "Conjunto de datos",
     "A file, a folder, a pattern such as data/*.csv, or a Hub id such as owner/name.": "Un archivo, una carpeta, un patrón como datos/*.csv o un id del Hub como dueño/nombre.",
@@ -271,6 +289,10 @@ class Voice:
 
     def __call__(self, english: str, **values: object) -> str:
         return (SPANISH[english] if self.spanish else english).format(**values)
+
+    def known(self, sentence: str) -> str:
+        """A sentence that the core wrote, translated where it is known."""
+        return SPANISH.get(sentence, sentence) if self.spanish else sentence
 
     def number(self, value: float, decimals: int = 0) -> str:
         text = f"{value:,.{decimals}f}"

@@ -38,13 +38,13 @@ def train_tab(
     with gr.Row():
         with gr.Column(scale=1):
             preset = gr.Dropdown(
-                [(known[name].title, name) for name in known],
+                [(say(known[name].title), name) for name in known],
                 value="starter",
                 label=say("Preset"),
                 info=say("Fills in everything: model, data, template and settings."),
                 elem_id="preset",
             )
-            needs = gr.Markdown(known["starter"].needs, elem_classes="quiet")
+            needs = gr.Markdown(say(known["starter"].needs), elem_classes="quiet")
             length = gr.Radio(
                 [(say(label), key) for key, label in LENGTHS.items()], value="standard", label=say("How long")
             )
@@ -79,10 +79,10 @@ def train_tab(
                 y="loss",
                 color="series",
                 color_map={"training": "#4f46e5", "validation": "#ea580c"},
-                x_title=say("step"),
-                y_title=say("Loss"),
+                x_title=" ",
+                y_title=" ",
                 color_title=" ",
-                height=300,
+                height=340,
                 label=say("Loss"),
                 caption=say("Lower is better. Blue: rows it learns from; orange: rows it never sees."),
                 visible=False,
@@ -125,7 +125,7 @@ def train_tab(
 
     @preset.input(inputs=preset, outputs=[needs, *form.inputs], api_visibility="private")
     def use_preset(name: str) -> list[Any]:
-        return [known[name].needs, *form.fill(known[name].config)]
+        return [say(known[name].needs), *form.fill(known[name].config)]
 
     @show_yaml.click(inputs=form.inputs, outputs=yaml, api_visibility="private")
     def show_config(*values: Any) -> str:
@@ -192,7 +192,7 @@ def _snapshot(store: RunStore, seen: str, voice: Voice) -> list[Any]:
     return [
         now,
         _status(run, state, events, voice),
-        gr.LinePlot(_curve(events), visible=_curve(events) is not None),
+        _plot(events, voice),
         _watched(events, voice),
         _proof(run, voice) if state in ENDED else "",
         _log(events),
@@ -206,7 +206,7 @@ def _status(run: Run, state: str, events: list[Event], voice: Voice) -> str:
     """The phase in words, a bar, and the latest numbers as text."""
     measured = [event.data for event in events if event.type == "metrics"]
     last = next((data for data in reversed(measured)), None)
-    sentence = next((event.message for event in reversed(events) if event.type == "state"), "")
+    sentence = voice.known(next((event.message for event in reversed(events) if event.type == "state"), ""))
     if state == "interrupted":
         sentence = voice("The process that worked on this run ended. What it saved is kept.")
     if run.stop_wanted and state in WORKING:
@@ -236,6 +236,11 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def _plot(events: list[Event], voice: Voice) -> gr.LinePlot:
+    curve = _curve(events)
+    return gr.LinePlot(curve, visible=curve is not None, x_title=voice("step"), y_title=voice("Loss"))
 
 
 def _curve(events: list[Event]) -> Any:

@@ -1,0 +1,41 @@
+"""The doctor: what is wrong with the data, how bad it is, in which rows, and what can be done about it.
+
+It looks at rows that are rendered and encoded already, and changes nothing by itself.
+"""
+
+from __future__ import annotations
+
+from ftui.config import RunConfig
+from ftui.dataset import Rows
+from ftui.doctor.content import look_at_content
+from ftui.doctor.problem import SHOWN_ROWS, Fix, Problem, apply_fix
+from ftui.doctor.repetition import look_at_repetition
+from ftui.doctor.shape import look_at_shape
+from ftui.doctor.supervision import look_at_supervision
+from ftui.doctor.texts import Texts
+from ftui.encoding import Encoding
+from ftui.examples import Examples
+
+__all__ = ["SHOWN_ROWS", "Fix", "Problem", "apply_fix", "examine", "suggested_epochs"]
+
+
+def examine(config: RunConfig, encoding: Encoding, rows: Rows, examples: Examples) -> list[Problem]:
+    """Everything that was found, errors first and then by how many rows they touch.
+
+    `rows` are those that `examples` were prepared from. Every row that is left out appears in at least one error.
+    """
+    texts = Texts.of(examples)
+    found = [
+        *look_at_shape(config.template, rows, examples),
+        *look_at_supervision(config, encoding, rows, examples, texts),
+        *look_at_repetition(config.template, rows, texts),
+        *look_at_content(encoding, rows, texts),
+    ]
+    return sorted(found, key=lambda problem: (problem.severity != "error", -problem.count, problem.code))
+
+
+def suggested_epochs(rows: int) -> int:
+    """OpenAI's rule: three epochs, more for fewer than 34 rows and fewer for more than 8,333, within 1 and 25."""
+    if rows * 3 < 100:
+        return min(25, 100 // max(rows, 1))
+    return max(1, 25_000 // rows) if rows * 3 > 25_000 else 3

@@ -1,0 +1,197 @@
+"""What stands in the texts: marks of other formats, broken letters, other scripts, secrets and personal data.
+
+No message repeats what was found: a report is shown to others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from ftui.dataset import Rows
+from ftui.doctor.problem import Problem, mend_texts, warning
+from ftui.doctor.texts import Texts
+from ftui.encoding import Encoding
+
+_FORMATTED = re.compile(
+    r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|\[/?INST\]|<<SYS>>|<\|(?:user|assistant|system)\|>"
+    r"|^###\s*(?:Instruction|Response|Input|Assistant|Human|Question|Answer)s?\b|^(?:Human|Assistant|USER|ASSISTANT):\s",
+    re.MULTILINE,
+)
+
+# UTF-8 that was read as cp1252: a lead byte as a letter, followed by what its continuation bytes look like.
+_CONTINUED = "\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
+_MOJIBAKE = re.compile(f"[Â-ß][{_CONTINUED}]|[à-ï][{_CONTINUED}]{{2}}|[ð-ô][{_CONTINUED}]{{3}}")
+
+_SECRET = re.compile(
+    r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_\w{22,}|\bhf_[A-Za-z]{30,}\b"
+    r"|\bsk-(?:[a-z]+-)*[A-Za-z0-9_-]{20,}|\bxox[abeoprs]-[\w-]{10,}|\bAIza[\w-]{35}|\bglpat-[\w-]{20}"
+    r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^-]*-----END [A-Z ]*PRIVATE KEY-----)?"
+    r"|(?i:\b(?:password|passwd|secret|api[_-]?key|access[_-]?token)[\"']?\s*[:=]\s*[\"'])[^\"'\s]{8,}(?=[\"'])"
+)
+
+_EMAIL = re.compile(r"\b[\w.+-]{1,64}@(?!example\.|[\w.-]*\.(?:example|invalid|test)\b)[\w-]+(?:\.[\w-]+)+\b", re.ASCII)
+_PHONE = re.compile(
+    r"(?<![\w+.,-])(?:\+\d{1,3}[ .()/-]{0,2}(?:\d[ .()/-]{0,2}){6,12}\d|\(\d{3}\) ?\d{3}[ -]\d{4}|[2-9]\d{2}[-.][2-9]\d{2}[-.]\d{4})(?![\w-])"
+)
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
+_CARD = re.compile(r"(?<![\w.-])[3-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\w-])")
+
+_SCRIPTS = {
+    "Cyrillic": re.compile(r"[\u0400-\u052f]"),
+    "Greek": re.compile(r"[\u0370-\u03ff]"),
+    "Arabic": re.compile(r"[\u0600-\u06ff\u0750-\u077f]"),
+    "Hebrew": re.compile(r"[\u0590-\u05ff]"),
+    "Devanagari": re.compile(r"[\u0900-\u097f]"),
+    "Thai": re.compile(r"[\u0e00-\u0e7f]"),
+    "Chinese or Japanese": re.compile(r"[\u3040-\u30ff\u3400-\u9fff]"),
+    "Korean": re.compile(r"[\uac00-\ud7af\u1100-\u11ff]"),
+    "Latin": re.compile(r"[A-Za-z\u00c0-\u024f]"),
+}
+_DISGUISED = re.compile(r"[a-z][\u0430-\u044f]|[\u0430-\u044f][a-z]", re.IGNORECASE)
+
+
+def look_at_content(encoding: Encoding, rows: Rows, texts: Texts) -> Iterator[Problem]:
+    spoken = texts.spoken
+
+    def where(says: Callable[[str], object]) -> list[int]:
+        return [number for number, text in zip(texts.rows, spoken, strict=True) if says(text)]
+
+    specials = re.compile(
+        "|".join(re.escape(str(token)) for token in encoding.tokenizer.all_special_tokens if token) or "(?!)"
+    )
+    found = where(specials.search)
+    yield from warning(
+        "special_tokens_in_data",
+        found,
+        "{rows}: the text holds special tokens of the model. They are learned as plain text and never obeyed; remove them if they are left over.",
+        mend_texts(rows, found, "Remove special tokens", lambda text: specials.sub("", text)),
+    )
+    yield from warning(
+        "already_formatted",
+        where(_FORMATTED.search),
+        "{rows}: the text is already formatted for a model, so the format would be learned twice. Split it into prompt and answer.",
+    )
+    found = where(has_mojibake)
+    yield from warning(
+        "mojibake",
+        found,
+        "{rows}: letters are broken, such as “Ã©” for “é”; the file was once read in a wrong encoding.",
+        mend_texts(rows, found, "Mend the letters", without_mojibake),
+    )
+    yield from _scripts(texts, spoken)
+    found = where(_SECRET.search)
+    yield from warning(
+        "secrets",
+        found,
+        "{rows}: there seem to be passwords or keys. A tuned model can repeat them to anybody: replace them, and revoke those that are real.",
+        mend_texts(rows, found, "Replace secrets", lambda text: _SECRET.sub("[secret]", text)),
+    )
+    found = where(has_personal_data)
+    yield from warning(
+        "personal_data",
+        found,
+        "{rows}: there seem to be e-mail addresses, phone, account or card numbers. Replace them unless you may use them.",
+        mend_texts(rows, found, "Replace personal data", without_personal_data),
+    )
+
+
+# broken letters
+
+
+def has_mojibake(text: str) -> bool:
+    return not text.isascii() and ("\ufffd" in text or without_mojibake(text) != text)
+
+
+def without_mojibake(text: str) -> str:
+    return text if text.isascii() else _MOJIBAKE.sub(_mended, text)
+
+
+def _mended(match: re.Match[str]) -> str:
+    try:
+        return b"".join(_byte(letter) for letter in match[0]).decode("utf-8")
+    except UnicodeDecodeError:
+        return match[0]
+
+
+def _byte(letter: str) -> bytes:
+    try:
+        return letter.encode("cp1252")
+    except UnicodeEncodeError:
+        return letter.encode("latin-1")
+
+
+# scripts
+
+
+def _scripts(texts: Texts, spoken: list[str]) -> Iterator[Problem]:
+    """Rows in another script than nearly all others, or with words that mix look-alike letters of two."""
+    scripts = [_script(text) for text in spoken]
+    counts = Counter(script for script in scripts if script)
+    if not counts:
+        return
+    usual = counts.most_common(1)[0][0]
+    odd = [
+        number
+        for number, script, text in zip(texts.rows, scripts, spoken, strict=True)
+        if (script and script != usual) or (not text.isascii() and _DISGUISED.search(text))
+    ]
+    others = ", ".join(script for script in counts if script != usual) or "look-alike letters"
+    yield from warning(
+        "mixed_scripts",
+        odd,
+        f"{{rows}} are not in {usual} letters like the others, or mix letters within a word ({others}). Leave out what does not belong here.",
+    )
+
+
+def _script(text: str) -> str | None:
+    """The script of most letters; a Latin name or command in a Cyrillic text does not make it Latin."""
+    if text.isascii():
+        return "Latin" if _SCRIPTS["Latin"].search(text) else None
+    counts = {script: len(letters.findall(text)) for script, letters in _SCRIPTS.items()}
+    script = max(counts, key=counts.__getitem__)
+    return script if counts[script] else None
+
+
+# personal data
+
+
+def has_personal_data(text: str) -> bool:
+    return any(True for _ in _personal(text))
+
+
+def without_personal_data(text: str) -> str:
+    for start, end, what in sorted(_personal(text), reverse=True):
+        text = text[:start] + f"[{what}]" + text[end:]
+    return text
+
+
+def _personal(text: str) -> Iterator[tuple[int, int, str]]:
+    """Where something personal stands, without overlap, and what it is."""
+    taken: list[tuple[int, int]] = []
+    for what, pattern, holds in (
+        ("e-mail", _EMAIL if "@" in text else None, None),
+        ("account number", _IBAN, _is_iban),
+        ("card number", _CARD, _is_card),
+        ("phone number", _PHONE, None),
+    ):
+        for match in pattern.finditer(text) if pattern else ():
+            if (holds is None or holds(match[0])) and all(
+                match.end() <= start or end <= match.start() for start, end in taken
+            ):
+                taken.append(match.span())
+                yield *match.span(), what
+
+
+def _is_iban(text: str) -> bool:
+    compact = text.replace(" ", "")
+    return 15 <= len(compact) <= 34 and int("".join(str(int(each, 36)) for each in compact[4:] + compact[:4])) % 97 == 1
+
+
+def _is_card(text: str) -> bool:
+    """Luhn's check digit."""
+    digits = [int(each) for each in reversed(text) if each.isdigit()]
+    doubled = [digit if place % 2 == 0 else sum(divmod(2 * digit, 10)) for place, digit in enumerate(digits)]
+    return 13 <= len(digits) <= 19 and len(set(digits)) > 2 and sum(doubled) % 10 == 0

@@ -1,0 +1,96 @@
+"""Problem and Fix: one finding of the doctor, and what one click can do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from ftui.dataset import Rows
+
+SHOWN_ROWS = 1000
+
+Row = dict[str, object]
+
+
+class Fix(NamedTuple):
+    """`title`: what the button says. `rows`: the number of every row that changes. `mend`: None where they are left out."""
+
+    title: str
+    rows: tuple[int, ...]
+    mend: Callable[[Row], Row] | None = None
+
+
+class Problem(NamedTuple):
+    """`rows`: the first 1,000 row numbers, counted from 0 as in split.json; for unreadable lines, numbers of lines."""
+
+    code: str
+    severity: Literal["error", "warning"]
+    count: int
+    rows: list[int]
+    message: str
+    fix: Fix | None = None
+
+
+def apply_fix(rows: Rows, problem: Problem) -> Rows:
+    """The rows with the problem mended, or without the rows that have it: exactly those that the fix names."""
+    assert problem.fix is not None
+    fix, wanted = problem.fix, set(problem.fix.rows)
+    if fix.mend is None:
+        return rows.take([number for number in range(len(rows)) if number not in wanted])
+    return Rows.gather(fix.mend(row) if number in wanted else row for number, row in enumerate(rows))
+
+
+def error(code: str, numbers: Sequence[int], sentence: str, fix: Fix | None = None) -> Iterator[Problem]:
+    """The problem, if there are rows that have it. `{rows}` in the sentence says how many and which."""
+    return _problem("error", code, numbers, sentence, fix)
+
+
+def warning(code: str, numbers: Sequence[int], sentence: str, fix: Fix | None = None) -> Iterator[Problem]:
+    return _problem("warning", code, numbers, sentence, fix)
+
+
+def _problem(
+    severity: Literal["error", "warning"], code: str, numbers: Sequence[int], sentence: str, fix: Fix | None
+) -> Iterator[Problem]:
+    if numbers:
+        numbers = sorted(numbers)
+        message = sentence.replace("{rows}", some_rows(numbers))
+        yield Problem(code, severity, len(numbers), numbers[:SHOWN_ROWS], message, fix if fix and fix.rows else None)
+
+
+def some_rows(numbers: Sequence[int], one: str = "row") -> str:
+    """`row 5`, or `3 rows (5, 9, 12)`, counted from 1 as people do."""
+    if len(numbers) == 1:
+        return f"{one} {numbers[0] + 1}"
+    listed = ", ".join(str(number + 1) for number in numbers[:5]) + (" …" if len(numbers) > 5 else "")
+    return f"{len(numbers):,} {one}s ({listed})"
+
+
+def leave_out(rows: Rows, numbers: Iterable[int]) -> Fix:
+    """Rows of a separate validation or test file are not among `rows`, so they stay."""
+    dropped = tuple(sorted(number for number in numbers if number < len(rows)))
+    return Fix(f"Leave out {_counted(dropped)}", dropped)
+
+
+def mend(rows: Rows, numbers: Iterable[int], title: str, change: Callable[[Row], Row]) -> Fix:
+    """Only rows that the change really changes are announced: what stands in the template cannot be mended in the data."""
+    candidates = sorted(number for number in numbers if number < len(rows))
+    changed = tuple(number for number, row in zip(candidates, rows.take(candidates), strict=True) if change(row) != row)
+    return Fix(f"{title} in {_counted(changed)}", changed, change)
+
+
+def mend_texts(rows: Rows, numbers: Iterable[int], title: str, change: Callable[[str], str]) -> Fix:
+    """A change of every text in a row, however deep."""
+
+    def deep(value: object) -> object:
+        if isinstance(value, str):
+            return change(value)
+        if isinstance(value, list):
+            return [deep(inner) for inner in value]
+        return {key: deep(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+    return mend(rows, numbers, title, lambda row: {column: deep(cell) for column, cell in row.items()})
+
+
+def _counted(numbers: Sequence[int]) -> str:
+    return "1 row" if len(numbers) == 1 else f"{len(numbers):,} rows"
