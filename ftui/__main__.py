@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -53,8 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     app.add_argument("--password", help="needed on any address but this machine's own; better set FTUI_PASSWORD")
     check = command("check", _check, "what a run would learn, and what stands in its way; trains nothing")
     train = command("train", _train, "the whole loop: data, base answers, training, tuned answers, merge, proof")
+    train.add_argument("--resume", metavar="RUN", help="go on with a run that ended early, from its newest checkpoint")
     for added in (check, train):
-        added.add_argument("config", metavar="CONFIG", help="a YAML file or the name of a preset")
+        added.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file or the name of a preset")
         added.add_argument("--set", action="append", default=[], metavar="key=value", dest="overrides")
     chat = command("chat", _chat, "replies of a run's model; without a prompt, a conversation")
     evaluate = command("evaluate", _evaluate, "base and tuned model on the test rows once more")
@@ -80,11 +82,17 @@ def _app(options: argparse.Namespace) -> None:
     serve(options.runs, options.host, options.port, options.password)
 
 
+def _config(options: argparse.Namespace) -> str:
+    if not options.config:
+        raise UserError("Name a CONFIG: a YAML file, or a preset such as starter.")
+    return options.config
+
+
 def _check(options: argparse.Namespace) -> dict[str, Any]:
     from ftui.check import check
     from ftui.config import RunConfig
 
-    found = check(RunConfig.load(options.config, options.overrides))
+    found = check(RunConfig.load(_config(options), options.overrides))
     if not options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     return found
@@ -96,7 +104,15 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     from ftui.loop import carry_out, summary
     from ftui.runs import RunStore
 
-    run = RunStore(options.runs).create(RunConfig.load(options.config, options.overrides))
+    store = RunStore(options.runs)
+    if options.resume and options.config:
+        raise UserError("A resumed run has its config already. Give --resume RUN alone, or a CONFIG for a new run.")
+    run = (
+        store.find(options.resume)
+        if options.resume
+        else store.create(RunConfig.load(_config(options), options.overrides))
+    )
+    signal.signal(signal.SIGTERM, lambda *_: run.stop("shutdown"))
     print(f"Run {run.run_id}", flush=True)
     done = threading.Event()
     printer = threading.Thread(target=_print_events, args=(run, done), daemon=True)

@@ -1,6 +1,6 @@
-"""BackgroundTrainer: one run at a time, in a daemon thread of this process. It belongs to the server, never to a page.
+"""BackgroundTrainer: one run at a time, in a daemon thread of this process; the others wait in a queue.
 
-Nothing passes from the work to the page but through the run's folder.
+It belongs to the server, never to a page. Nothing passes from the work to the page but through the run's folder.
 """
 
 from __future__ import annotations
@@ -13,41 +13,101 @@ from ftui.device import Lease
 from ftui.errors import UserError
 from ftui.runs import Run, RunStore
 
+SHUTDOWN_SECONDS = 25
+
 
 class BackgroundTrainer:
-    """Starts runs; refuses a second one while one works."""
+    """Starts runs, one after the other. A start while one works is refused; it can be queued instead."""
 
     def __init__(self, store: RunStore, lease: Lease) -> None:
         self._store = store
         self._lease = lease
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._changing = threading.RLock()
+        self._waiting: list[Run] = []
         self._run: Run | None = None
+        self._thread: threading.Thread | None = None
 
     def start(self, config: RunConfig) -> Run:
         """A new run, at work. UserError while another works, in this process or in a terminal."""
-        with self._starting:
-            if self._thread and self._thread.is_alive() and self._run:
-                raise UserError(f"Run {self._run.run_id} is still at work. Stop it first, or wait until it is done.")
-            other = self._store.working()
-            if other:
-                raise UserError(
-                    f"Run {other.run_id} is at work in another process. Stop it first, or wait until it is done."
-                )
-            self._run = self._store.create(config)
-            self._thread = threading.Thread(target=self._work, args=(self._run,), name=self._run.run_id, daemon=True)
-            self._thread.start()
-            return self._run
+        with self._changing:
+            self._check_free()
+            return self._work_on(self._store.create(config))
+
+    def resume(self, run: Run) -> Run:
+        """A run that ended early, at work again. UserError for one that is done, and while another works."""
+        with self._changing:
+            if run.written_state == "done":
+                raise UserError(f"Run {run.run_id} is done, and a finished run is not trained again.")
+            self._check_free()
+            run.log("state", "Waiting to go on.", state="queued")
+            return self._work_on(run)
+
+    def queue(self, config: RunConfig) -> Run:
+        """A new run that begins when those before it have ended; at once if there are none."""
+        with self._changing:
+            run = self._store.create(config)
+            if self._is_working or self._waiting:
+                self._waiting.append(run)
+                return run
+            return self._work_on(run)
 
     @property
-    def is_working(self) -> bool:
+    def waiting(self) -> list[Run]:
+        """The queue, the next one first."""
+        return list(self._waiting)
+
+    def move_up(self, run: Run) -> None:
+        with self._changing:
+            place = self._waiting.index(run) if run in self._waiting else 0
+            if place:
+                self._waiting[place - 1 : place + 1] = [run, self._waiting[place - 1]]
+
+    def remove(self, run: Run) -> None:
+        """Takes a run out of the queue; it reads "stopped" then."""
+        with self._changing:
+            if run in self._waiting:
+                self._waiting.remove(run)
+                run.end("stopped", "Taken out of the queue before it began.", "warning")
+
+    def shut_down(self) -> None:
+        """Saves the run at work within 25 seconds and lets it read "interrupted", so that it can be resumed."""
+        run, thread = self._run, self._thread
+        if run and thread and thread.is_alive():
+            run.stop("shutdown")
+            thread.join(SHUTDOWN_SECONDS)
+
+    @property
+    def _is_working(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def _work(self, run: Run) -> None:
+    def _check_free(self) -> None:
+        if self._is_working and self._run:
+            raise UserError(
+                f"Run {self._run.run_id} is still at work. Stop it first, wait until it is done, or queue this one."
+            )
+        other = self._store.working()
+        if other:
+            raise UserError(
+                f"Run {other.run_id} is at work in another process. Stop it first, or wait until it is done."
+            )
+
+    def _work_on(self, run: Run) -> Run:
+        self._run = run
+        self._thread = threading.Thread(target=self._work, name="ftui-runs", daemon=True)
+        self._thread.start()
+        return run
+
+    def _work(self) -> None:
+        """Carries out the run at hand, then those in the queue."""
         _be_nice()
         from ftui.loop import carry_out
 
-        carry_out(run, self._lease)
+        while self._run:
+            carry_out(self._run, self._lease)
+            with self._changing:
+                if self._run.shutting_down or not self._waiting:
+                    return
+                self._run = self._waiting.pop(0)
 
 
 def _be_nice() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -130,9 +131,34 @@ class TrainingSettings(Settings):
     gradient_checkpointing: bool = Field(
         False, title="Recompute activations", description="Saves memory for about a third more time. For large models."
     )
+    neftune_noise_alpha: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        title="NEFTune noise",
+        description="Noise on the embeddings while training, 5 is usual; empty turns it off.",
+    )
+    completion_only_loss: bool = Field(
+        True, title="Learn the answers only", description="Off: questions and system prompts are learned, too."
+    )
+    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = Field(
+        "none", title="Report to", description="Sends the curves to a tracker as well, where it is installed."
+    )
     seed: Whole = Field(
         42, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same data, same machine: same run."
     )
+
+    def steps(self, rows: int) -> int:
+        """Optimizer steps on `rows` rows."""
+        if self.max_steps > 0:
+            return self.max_steps
+        per_epoch = ceil(ceil(rows / self.per_device_train_batch_size) / self.gradient_accumulation_steps)
+        return ceil(per_epoch * self.num_train_epochs)
+
+    def check_every(self, rows: int) -> int:
+        """Steps between two checks."""
+        steps = self.steps(rows)
+        return max(1, min(steps, ceil(self.eval_steps * steps if self.eval_steps < 1 else self.eval_steps)))
 
 
 class EvaluationSettings(Settings):
@@ -141,6 +167,13 @@ class EvaluationSettings(Settings):
     )
     baselines: tuple[Literal["zero_shot", "few_shot", "retrieval"], ...] = Field(
         ("zero_shot",), title="Baselines", description="What the tuned model has to beat."
+    )
+    early_stopping_patience: Whole = Field(
+        3,
+        ge=0,
+        le=1000,
+        title="Patience",
+        description="Stops when so many checks in a row bring no better validation loss; 0 never does.",
     )
     limit: Whole = Field(
         100,

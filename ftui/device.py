@@ -93,6 +93,14 @@ def release_memory() -> None:
         return  # not glibc: the allocator decides
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """On a GPU, or on a CPU, where torch's allocator raises a plain RuntimeError."""
+    texts = ("can't allocate memory", "out of memory", "bad alloc")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error).lower() for text in texts)
+    )
+
+
 class Lease:
     """Who holds the accelerator. Training, evaluation and merging take it for long; chat takes it for a reply."""
 

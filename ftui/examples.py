@@ -108,6 +108,8 @@ def _encode(
     ):
         if isinstance(encoded, str):
             left_out.append(LeftOut(number, encoded))
+        elif not config.training.completion_only_loss:
+            yield Example(number, messages, encoded._replace(labels=encoded.input_ids))
         elif not encoded.trained:
             left_out.append(LeftOut(number, _nothing_learned(messages, encoded, config.training.max_length)))
         else:

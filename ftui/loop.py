@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftui.chat import load_adapted
-from ftui.device import Lease, release_memory, this_device
+from ftui.device import Lease, is_out_of_memory, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
 from ftui.examples import Examples, prepare
 from ftui.merge import as_trained, merge, prove
 from ftui.models import check_tunable, load_model, load_tokenizer, model_folder, origin
+from ftui.replies import Reply
 from ftui.runs import Run, Stopped
 from ftui.train import Trained, train
 
@@ -27,22 +28,42 @@ if TYPE_CHECKING:
 
 
 def carry_out(run: Run, lease: Lease) -> str:
-    """Carries a run out to its end, whatever that is, and returns its last state. Every failure is written to the run."""
+    """Carries a run out to its end, whatever that is, and returns its last state. Every failure is written to the run.
+
+    A run that was interrupted, stopped or failed goes on from its newest complete checkpoint. UserError for a finished one.
+    """
+    if run.written_state == "done":
+        raise UserError(
+            f"Run {run.run_id} is done, and a finished run is not trained again. Start a new one with its config."
+        )
     try:
         with run.held(), lease.held_by(f"run {run.run_id}"):
+            (run.path / "stop").unlink(missing_ok=True)  # a wish of an earlier sitting
             _loop(run)
     except Stopped:
-        run.end("stopped", "Stopped before training began; nothing was learned.", "warning")
+        _end_early(run)
     except Exception as error:  # a run must never end silently; the sentence is for a person, the trace for us
-        run.end(
-            "failed",
-            explain_failure(error),
-            "error",
-            trace="" if isinstance(error, UserError) else traceback.format_exc(),
-        )
+        trace = "" if isinstance(error, UserError) else traceback.format_exc()
+        run.end("failed", explain_failure(error), "error", trace=trace)
     finally:
         release_memory()
     return run.written_state
+
+
+def _end_early(run: Run, steps: int | None = None) -> None:
+    """The last state of a run that was asked to stop: what is kept, and how it goes on."""
+    if run.shutting_down:
+        return run.end(
+            "interrupted", "ftui was shut down. The work so far is saved; Resume goes on from there.", "warning"
+        )
+    if not run.adapter_dir.is_dir():
+        return run.end("stopped", "Stopped before training began; nothing was learned.", "warning")
+    after = f" after {steps} steps" if steps is not None else ""
+    run.end(
+        "stopped",
+        f"Stopped{after}. What was learned is kept in the adapter: chat with it, merge it, or resume.",
+        "warning",
+    )
 
 
 def explain_failure(error: Exception) -> str:
@@ -51,7 +72,7 @@ def explain_failure(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "The disk is full. What was saved before is kept; free some space and start again."
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         return "Memory ran out. Halve the batch size and double the accumulation (the same result, slower), shorten max_length, or choose a smaller model."
     return f"This is a fault in ftui or one of its libraries: {type(error).__name__}: {str(error)[:300]}. The log of this run has the details."
 
@@ -75,8 +96,12 @@ def _loop(run: Run) -> None:
         run.log("message", f"Base model: {origin(config.base_model, base_dir)}. Computing in {_precision(run)}.")
         model = load_model(base_dir, config.quantization)
     test = examples.test[: config.evaluation.limit]
-    with run.stage("preparing", f"The base answers {len(test)} test rows, to compare with later."):
-        before = answer(model, encoding, test, config, lambda: run.stop_wanted) if test else None
+    before = _saved_answers(run)
+    if before is None and test:
+        with run.stage("preparing", f"The base answers {len(test)} test rows, to compare with later."):
+            before = answer(model, encoding, test, config, lambda: run.stop_wanted)
+            if not run.stop_wanted:
+                run.write("base_answers.json", json.dumps(before, ensure_ascii=False))
     with run.stage("training", f"Learning from {len(examples.train)} rows."):
         trained = train(run, model, encoding, examples)
     run.log(
@@ -87,17 +112,22 @@ def _loop(run: Run) -> None:
         validation_loss=trained.validation_loss,
     )
     if trained.stopped:
-        return run.end(
-            "stopped",
-            f"Stopped after {trained.steps} steps. What was learned is kept in the adapter: chat with it, or merge it.",
-            "warning",
-        )
+        return _end_early(run, trained.steps)
     with run.stage("evaluating", f"The tuned model answers the same {len(test)} rows."):
         report = _report(run, encoding, trained.model, test, before)
     with run.stage("merging", "Merging the adapter into the 16-bit base."):
         proof = _merge_and_prove(run, base_dir, trained.model, examples)
     run.write("README.md", _card(run, base_dir, examples, trained, report, proof))
     run.end("done", headline(report) if report else "Done: trained and merged.")
+
+
+def _saved_answers(run: Run) -> Answers | None:
+    """What the base answered in an earlier sitting of this run."""
+    try:
+        replies, losses = json.loads((run.path / "base_answers.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return Answers([Reply(*reply) for reply in replies], losses)
 
 
 def _report(

@@ -32,7 +32,7 @@ Level = Literal["info", "warning", "error"]
 
 
 class Event(NamedTuple):
-    """One line of events.jsonl. `type`: state, message, metrics or sample; `time`: ISO 8601, UTC."""
+    """One line of events.jsonl. `type`: state, message, metrics, sample or resumed; `time`: ISO 8601, UTC."""
 
     time: str
     level: str
@@ -89,16 +89,22 @@ class Run:
             file.write(line)
             file.flush()
 
-    def rows(self, type: str) -> list[dict[str, Any]]:
-        """The data of all events of one type."""
-        return [event.data for event in self.events() if event.type == type]
+    def metrics(self) -> list[dict[str, Any]]:
+        """All measurements, oldest first. What a crash undid is left out: a resumed run measures those steps again."""
+        measured: list[dict[str, Any]] = []
+        for event in self.events():
+            if event.type == "metrics":
+                measured.append(event.data)
+            elif event.type == "resumed":
+                measured = [data for data in measured if data["step"] <= event.data["step"]]
+        return measured
 
     # the state
 
     @property
     def state(self) -> str:
         state = self.written_state
-        return "interrupted" if state in (*WORKING, "queued") and not self.is_held else state
+        return "interrupted" if state in WORKING and not self.is_held else state
 
     @property
     def written_state(self) -> str:
@@ -140,13 +146,20 @@ class Run:
 
     # stopping
 
-    def stop(self) -> None:
-        """Wishes the work to stop at the next safe place."""
-        (self.path / "stop").touch()
+    def stop(self, reason: Literal["stop", "shutdown"] = "stop") -> None:
+        """Wishes the work to stop at the next safe place; after a shutdown it is to go on later."""
+        self.write("stop", reason)
 
     @property
     def stop_wanted(self) -> bool:
         return (self.path / "stop").exists()
+
+    @property
+    def shutting_down(self) -> bool:
+        try:
+            return (self.path / "stop").read_text() == "shutdown"
+        except OSError:
+            return False
 
     # files
 
@@ -244,6 +257,12 @@ class RunStore:
                 f"The file cannot be kept: {error.strerror}. Free some space, or choose another folder with --runs."
             ) from None
         return kept
+
+    def adopt(self) -> None:
+        """After a start of the app: runs that waited in the queue of an app that ended are interrupted, not waiting."""
+        for run in self.list():
+            if run.written_state == "queued" and not run.is_held:
+                run.end("interrupted", "ftui ended before this run began. Resume starts it.", "warning")
 
     def working(self) -> Run | None:
         """The run that somebody works on now."""

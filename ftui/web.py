@@ -5,12 +5,15 @@ Only this machine's own address is open without a password.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import os
 import secrets
 import sys
 import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -20,6 +23,8 @@ from ftui.errors import UserError
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from ftui.background import BackgroundTrainer
 
 COOKIE = "ftui_session"
 SIGN_IN = "/sign-in"
@@ -63,8 +68,10 @@ def build_app(runs_dir: Path, password: str | None) -> FastAPI:
     from ftui.ui import CSS, THEME, build_studio, catalogue
 
     store, lease = RunStore(runs_dir.resolve()), Lease()
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    studio = build_studio(store, BackgroundTrainer(store, lease), ChatModel(lease))
+    store.adopt()
+    trainer = BackgroundTrainer(store, lease)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_saving_at_the_end(trainer))
+    studio = build_studio(store, trainer, ChatModel(lease))
     gr.mount_gradio_app(
         app,
         studio,
@@ -81,6 +88,17 @@ def build_app(runs_dir: Path, password: str | None) -> FastAPI:
     app.add_middleware(CORSMiddleware, allow_origins=[])  # gradio repeats any Origin unless the app has its own rule
     app.add_middleware(Guard, password=password)
     return app
+
+
+def _saving_at_the_end(trainer: BackgroundTrainer) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """A Space that goes to sleep sends SIGTERM and waits 30 seconds: time to save the run at work."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(trainer.shut_down)
+
+    return lifespan
 
 
 def is_loopback(host: str) -> bool:
@@ -167,6 +185,10 @@ def _announce(server, host: str, port: int) -> None:  # type: ignore[no-untyped-
             return
         time.sleep(0.05)
     print(f"ftui is at http://{host}:{port}", flush=True)
+
+    from ftui.models.load import quiet
+
+    quiet()
     import peft  # noqa: F401
     import torch  # noqa: F401
     import transformers  # noqa: F401

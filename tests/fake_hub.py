@@ -82,7 +82,8 @@ class FakeHub:
     @contextmanager
     def running(self) -> Iterator[FakeHub]:
         app = Starlette(routes=[Route("/{rest:path}", self._answer, methods=["GET", "HEAD", "POST"])])
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+        config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         while not server.started:
@@ -183,7 +184,12 @@ def _tree(files: dict[str, bytes], folder: str, recursive: bool) -> list[dict]:
 def _blob(path: str, content: bytes) -> dict:
     if not path.endswith(LARGE):
         return {"oid": _object_id(path, content)}
-    large = {"oid": _object_id(path, content), "sha256": _object_id(path, content), "size": len(content), "pointerSize": 134}
+    large = {
+        "oid": _object_id(path, content),
+        "sha256": _object_id(path, content),
+        "size": len(content),
+        "pointerSize": 134,
+    }
     return {"oid": hashlib.sha1(content).hexdigest(), "lfs": large}
 
 

@@ -10,7 +10,7 @@ import pytest
 from ftui.config import QuantizationSettings, RunConfig
 from ftui.encoding import Encoding
 from ftui.errors import UserError
-from ftui.merge import as_trained, merge, prove, read_adapter
+from ftui.merge import PROVEN_ROWS, as_trained, merge, prove, read_adapter
 from ftui.models import load_model, load_tokenizer
 from ftui.replies import reply_to_all
 from ftui.runs import Run
@@ -204,7 +204,7 @@ def test_merging_into_the_weights_as_they_were_trained_gives_the_function_that_w
 
 @pytest.mark.true
 def test_the_4_bit_starter_is_merged_to_what_was_trained(adapted_run, starter):
-    run, base, _ = adapted_run(starter, strength=0.02)
+    run, base, _ = adapted_run(starter, strength=0.01)
     encoding = Encoding(load_tokenizer(base))
     examples = encoding.encode(
         [
@@ -215,10 +215,14 @@ def test_the_4_bit_starter_is_merged_to_what_was_trained(adapted_run, starter):
             for n in range(1, 5)
         ]
     )
-    merge(run, base, as_trained(QuantizationSettings()))
-    proof = prove(four_bit_adapted(run, base), load_model(run.merged_dir).eval(), examples)
-    assert proof["top1_agreement"] > 0.9
-    assert proof["validation_loss_merged"] == pytest.approx(proof["validation_loss_adapter"], rel=0.02)
+    adapted, proofs = four_bit_adapted(run, base), []
+    for rounding in (None, as_trained(QuantizationSettings())):
+        merge(run, base, rounding)
+        proofs.append(prove(adapted, load_model(run.merged_dir).eval(), examples))
+    original, trained = proofs
+    print(original, trained)
+    assert trained["max_abs_logit_difference"] < original["max_abs_logit_difference"] / 2
+    assert trained["validation_loss_merged"] == pytest.approx(trained["validation_loss_adapter"], rel=0.02)
 
 
 def test_rounding_is_that_of_the_layers_that_were_trained_on(tiny_model):
@@ -242,8 +246,8 @@ def test_a_proof_of_equal_models_finds_no_difference_and_of_others_finds_it(tiny
     encoding = Encoding(load_tokenizer(tiny_model))
     examples = encoding.encode([[*QUESTION, {"role": "assistant", "content": "red lamp"}]] * 40)
     same = prove(model, model, examples)
-    assert same["max_abs_logit_difference"] == 0 and same["top1_agreement"] == 1 and same["rows"] == 32
-    assert same["tokens"] == 32 * examples[0].trained
+    assert same["max_abs_logit_difference"] == 0 and same["top1_agreement"] == 1 and same["rows"] == PROVEN_ROWS
+    assert same["tokens"] == PROVEN_ROWS * examples[0].trained
     assert same["validation_loss_adapter"] == same["validation_loss_merged"] > 0
     other = prove(model, load_model(tiny_family("qwen2")).eval(), examples)
     assert (

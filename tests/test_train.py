@@ -11,7 +11,7 @@ from ftui.device import this_device
 from ftui.encoding import IGNORED, Encoding
 from ftui.examples import prepare
 from ftui.models import load_model, load_tokenizer
-from ftui.train import RESULTS, build_trainer, steps_of, train, watch_questions
+from ftui.train import RESULTS, build_trainer, train, watch_questions
 
 FOUR_BIT = {"load_in_4bit": True}
 
@@ -103,7 +103,7 @@ def test_the_head_for_cpus_gives_the_loss_and_the_gradients_of_trls_own(build, q
     batch = next(iter(trainer.get_train_dataloader()))
     disturb_adapter(trainer)
     ours, our_gradients = compute_loss(trainer, batch)
-    monkeypatch.setattr("ftui.train.HEAD_TOKENS", 0)  # above it, trl's own head computes
+    monkeypatch.setattr("ftui.train.head.HEAD_TOKENS", 0)  # above it, trl's own head computes
     theirs, their_gradients = compute_loss(trainer, batch)
     assert math.isclose(ours, theirs, rel_tol=2e-3) and ours > 1
     for name, gradient in their_gradients.items():
@@ -216,7 +216,7 @@ def test_the_number_of_steps_that_is_foretold_is_the_number_that_is_done(build, 
     trainer.evaluate = lambda *args, **kwargs: {"eval_loss": 1.0}  # only the count matters here
     trainer.train()
     settings = TrainingSettings(**{"per_device_train_batch_size": 4, **changes})
-    assert steps_of(settings, len(examples.train)) == trainer.state.max_steps == trainer.state.global_step == steps
+    assert settings.steps(len(examples.train)) == trainer.state.max_steps == trainer.state.global_step == steps
 
 
 def run_training(config: RunConfig, store, on_event=None):

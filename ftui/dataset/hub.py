@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftui.dataset.rows import Note
@@ -27,6 +28,7 @@ def read_hub(
 
     streaming = limit is not None and "[" not in split
     try:
+        _ask(path, revision)
         loaded = datasets.load_dataset(path, name, split=split, revision=revision, streaming=streaming)
         features = loaded.features or {}
         labels = {
@@ -40,6 +42,16 @@ def read_hub(
         raise
     except Exception as error:  # whatever the network, the Hub and the file readers raise
         raise UserError(sentence(error, path, split)) from None
+
+
+def _ask(path: str, revision: str | None) -> None:
+    """One question with a time limit, unless there is a copy: a Hub that fails is asked again for half a minute by `datasets`."""
+    import datasets
+    from huggingface_hub import HfApi
+
+    copy = Path(datasets.config.HF_DATASETS_CACHE, path.replace("/", "___"))
+    if is_hub_id(path) and not copy.is_dir():
+        HfApi().dataset_info(path, revision=revision, timeout=10)
 
 
 def _named(table: pa.Table, labels: dict[str, list[str]]) -> pa.Table:
@@ -63,7 +75,10 @@ def sentence(error: BaseException, path: str, split: str) -> str:
         if re.search(pattern, " ".join(said), re.IGNORECASE):
             return answer.format(path=path, split=split, detail=_detail(" ".join(said)))
     where = re.compile(r"(?<![\w:/])/(?:[\w.-]+/)+")  # folders of this machine
-    return f"The data set {path} cannot be loaded: {where.sub('', said[0])[:200]}"
+    told = next(
+        (each for each in said if not each.startswith("DatasetGenerationError")), said[0]
+    )  # that one only wraps
+    return f"The data set {path} cannot be loaded: {where.sub('', told)[:200]}"
 
 
 def _detail(said: str) -> str:
@@ -78,12 +93,20 @@ _SENTENCES = (
         "The data set {path} needs its own code to load, and ftui never runs such code. Use a Parquet copy of it, or upload files.",
     ),
     (
-        r"Gated|ask for access|\b401\b|\b403\b|awaiting a review",
-        "The data set {path} is gated or private. Accept its terms at huggingface.co/datasets/{path} and sign in, or set HF_TOKEN.",
+        r"Invalid credentials",
+        "The Hub does not accept the token in HF_TOKEN, so {path} cannot be loaded. Set a valid one, or unset it.",
+    ),
+    (
+        r"Gated|ask for access|awaiting a review|\b403\b",
+        "The data set {path} is gated or private. Accept its terms at huggingface.co/datasets/{path}, then set HF_TOKEN to a token of that account.",
+    ),
+    (
+        r"Server error '5|Too Many Requests",
+        "The Hub does not serve {path} just now. Try again in some minutes, or use a file.",
     ),
     (
         r"Offline|ConnectionError|ConnectError|Couldn't reach|Max retries|timed? ?out|Name or service|LocalEntryNotFound|"
-        r"Network is unreachable|proxy",
+        r"Network is unreachable|Server disconnected|proxy",
         "The Hub cannot be reached, so {path} cannot be loaded. Check the network, or use a file.",
     ),
     (
@@ -91,9 +114,13 @@ _SENTENCES = (
         "The data set {path} needs another config.{detail} Write one of them under “name”.",
     ),
     (r"Unknown split|Bad split|Instruction", "The data set {path} has no split “{split}”.{detail}"),
-    (r"revision", "The data set {path} has no such revision. Leave it empty for the newest."),
     (
-        r"DatasetNotFound|RepositoryNotFound|doesn't exist|\b404\b|DataFilesNotFound|EmptyDataset",
-        "There is no data set {path} on the Hub, or it holds no files that can be read. Check its name at huggingface.co/datasets.",
+        r"RevisionNotFound|Revision '",
+        "The data set {path} has no such revision. Leave it empty for the newest.",
+    ),
+    (
+        r"DatasetNotFound|RepositoryNotFound|doesn't exist|\b40[14]\b|DataFilesNotFound|EmptyDataset",
+        "There is no data set {path} on the Hub, or it is private, or it holds no files that can be read. "
+        "Check its name at huggingface.co/datasets; for a private one set HF_TOKEN.",
     ),
 )

@@ -69,13 +69,22 @@ class Form:
 
 
 def _from_box(path: str, value: Any) -> Any:
+    """What a box says, as the config takes it. An empty box is None where the field may be; nothing is guessed."""
     if path == "watch_prompts":
         return [line for line in str(value or "").splitlines() if line.strip()]
     if path == "lora.target_modules" and "," in str(value):
         return [name.strip() for name in value.split(",") if name.strip()]
-    if isinstance(value, str) and not value.strip() and not path.startswith("template."):
-        return None if path in ("revision", "dataset.records", "dataset.sheet", "dataset.name", "dataset.limit") else ""
+    if isinstance(value, str) and not value.strip() and type(None) in get_args(_field(path).annotation):
+        return None
     return value
+
+
+def _field(path: str) -> FieldInfo:
+    *parents, last = path.split(".")
+    settings: Any = RunConfig
+    for parent in parents:
+        settings = settings.model_fields[parent].annotation
+    return settings.model_fields[last]
 
 
 def _to_box(value: Any) -> Any:

@@ -51,6 +51,14 @@ def train_tab(
             with gr.Row():
                 start = gr.Button(say("Start training"), variant="primary", elem_id="start")
                 stop = gr.Button(say("Stop and keep"), variant="stop", interactive=False, elem_id="stop")
+            with gr.Row():
+                queue = gr.Button(say("Add to the queue"), visible=False, elem_id="queue")
+                resume = gr.Button(say("Resume this run"), variant="primary", visible=False, elem_id="resume")
+            with gr.Group(visible=False) as line:
+                waiting = gr.Dropdown([], label=say("Waiting"), elem_id="waiting")
+                with gr.Row():
+                    up = gr.Button(say("Move up"), size="sm")
+                    remove = gr.Button(say("Take out"), size="sm")
             with gr.Accordion(say("All settings"), open=False, elem_id="settings"):
                 fields: Fields = {
                     **_group("Training", TrainingSettings, "training"),
@@ -96,7 +104,7 @@ def train_tab(
     form = Form({**before, **fields})
     seen = gr.State("")
     timer = gr.Timer(1)
-    live = [seen, status, plot, watched, proof, log, start, stop, to_chat]
+    live = [seen, status, plot, watched, proof, log, start, stop, to_chat, queue, resume, line, waiting]
 
     @gr.on(
         [studio.load, timer.tick],
@@ -107,7 +115,7 @@ def train_tab(
         api_visibility="private",
     )
     def show_run(seen: str, request: gr.Request) -> list[Any]:
-        return _snapshot(store, seen, Voice(request))
+        return _snapshot(store, trainer, seen, Voice(request))
 
     @start.click(inputs=[length, *form.inputs], outputs=live, api_visibility="private", trigger_mode="once")
     def start_run(request: gr.Request, length: str, *values: Any) -> list[Any]:
@@ -115,13 +123,42 @@ def train_tab(
             trainer.start(_lengthened(form.read(values), length))
         except UserError as error:
             raise tell(error) from None
-        return _snapshot(store, "", Voice(request))
+        return _snapshot(store, trainer, "", Voice(request))
+
+    @queue.click(inputs=[length, *form.inputs], outputs=live, api_visibility="private", trigger_mode="once")
+    def queue_run(request: gr.Request, length: str, *values: Any) -> list[Any]:
+        try:
+            trainer.queue(_lengthened(form.read(values), length))
+        except UserError as error:
+            raise tell(error) from None
+        return _snapshot(store, trainer, "", Voice(request))
+
+    @resume.click(outputs=live, api_visibility="private", trigger_mode="once")
+    def resume_run(request: gr.Request) -> list[Any]:
+        try:
+            if run := _shown_run(store):
+                trainer.resume(run)
+        except UserError as error:
+            raise tell(error) from None
+        return _snapshot(store, trainer, "", Voice(request))
+
+    @up.click(inputs=waiting, outputs=live, queue=False, api_visibility="private")
+    def move_up(request: gr.Request, run_id: str | None) -> list[Any]:
+        if run_id:
+            trainer.move_up(store.open(run_id))
+        return _snapshot(store, trainer, "", Voice(request))
+
+    @remove.click(inputs=waiting, outputs=live, queue=False, api_visibility="private")
+    def take_out(request: gr.Request, run_id: str | None) -> list[Any]:
+        if run_id:
+            trainer.remove(store.open(run_id))
+        return _snapshot(store, trainer, "", Voice(request))
 
     @stop.click(outputs=live, queue=False, api_visibility="private")
     def stop_run(request: gr.Request) -> list[Any]:
         if run := store.working():
             run.stop()
-        return _snapshot(store, "", Voice(request))
+        return _snapshot(store, trainer, "", Voice(request))
 
     @preset.input(inputs=preset, outputs=[needs, *form.inputs], api_visibility="private")
     def use_preset(name: str) -> list[Any]:
@@ -166,46 +203,48 @@ def _lengthened(config: RunConfig, length: str) -> RunConfig:
     return config.model_copy(update={"training": training.model_copy(update=change)})
 
 
-def _snapshot(store: RunStore, seen: str, voice: Voice) -> list[Any]:
+def _shown_run(store: RunStore) -> Run | None:
+    """The run at work, else the one that ended last: the newest that is not waiting in the queue."""
+    return store.working() or next(iter(store.list()), None)
+
+
+def _snapshot(store: RunStore, trainer: BackgroundTrainer, seen: str, voice: Voice) -> list[Any]:
     """What the live view shows now; nothing is sent again that the page has already."""
-    runs = store.list()
-    run = runs[0] if runs else None
+    run = _shown_run(store)
+    names = [waiting.run_id for waiting in trainer.waiting]
     events = run.events() if run else []
-    now = f"{run.run_id}:{len(events)}:{run.state}:{run.stop_wanted}" if run else "none"
+    now = f"{run.run_id}:{len(events)}:{run.state}:{run.stop_wanted}:{names}" if run else "none"
     if now == seen:
-        return [gr.skip()] * 9
+        return [gr.skip()] * 13
+    line = [gr.Group(visible=bool(names)), gr.Dropdown(choices=names, value=next(iter(names), None))]
+    hidden = gr.Button(visible=False)
     if run is None:
         empty = f"<div class='card empty'>{escape(voice('No run yet. Everything is filled in: press Start.'))}</div>"
-        return [
-            now,
-            empty,
-            None,
-            "",
-            "",
-            "",
-            gr.Button(interactive=True),
-            gr.Button(interactive=False),
-            gr.Button(visible=False),
-        ]
+        plot, on, off = gr.LinePlot(visible=False), gr.Button(interactive=True), gr.Button(interactive=False)
+        return [now, empty, plot, "", "", "", on, off, hidden, hidden, hidden, *line]
     state = run.state
     works = state in (*WORKING, "queued")
+    ended = state in ENDED
     return [
         now,
         _status(run, state, events, voice),
-        _plot(events, voice),
+        _plot(run, voice),
         _watched(events, voice),
-        _proof(run, voice) if state in ENDED else "",
+        _proof(run, voice) if ended else "",
         _log(events),
         gr.Button(interactive=not works),
         gr.Button(interactive=works and not run.stop_wanted),
-        gr.Button(visible=state in ENDED and (run.merged_dir.is_dir() or run.adapter_dir.is_dir())),
+        gr.Button(visible=ended and (run.merged_dir.is_dir() or run.adapter_dir.is_dir())),
+        gr.Button(visible=works),
+        gr.Button(visible=ended and state != "done"),
+        *line,
     ]
 
 
 def _status(run: Run, state: str, events: list[Event], voice: Voice) -> str:
     """The phase in words, a bar, and the latest numbers as text."""
-    measured = [event.data for event in events if event.type == "metrics"]
-    last = next((data for data in reversed(measured)), None)
+    measured = run.metrics()
+    last = measured[-1] if measured else None
     sentence = voice.known(next((event.message for event in reversed(events) if event.type == "state"), ""))
     if state == "interrupted":
         sentence = voice("The process that worked on this run ended. What it saved is kept.")
@@ -238,30 +277,24 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
-def _plot(events: list[Event], voice: Voice) -> gr.LinePlot:
-    curve = _curve(events)
+def _plot(run: Run, voice: Voice) -> gr.LinePlot:
+    curve = _curve(run)
     return gr.LinePlot(curve, visible=curve is not None, x_title=voice("step"), y_title=voice("Loss"))
 
 
-def _curve(events: list[Event]) -> Any:
+def _curve(run: Run) -> Any:
     """Both losses by step. LinePlot learns its colors from the first frame, so each series always has a row."""
     import pandas
 
-    points = [
-        (event.data["step"], event.data[name], series)
-        for series, name in (("training", "loss"), ("validation", "validation_loss"))
-        for event in _thinned(
-            [event for event in events if event.type == "metrics" and event.data.get(name) is not None]
-        )
-    ]
+    measured = run.metrics()
+    points = []
+    for series, name in (("training", "loss"), ("validation", "validation_loss")):
+        found = [(data["step"], data[name], series) for data in measured if data.get(name) is not None]
+        points += found[:: len(found) // CURVE_POINTS + 1]
     if len(points) < 2:
         return None
     points += [(points[0][0], None, series) for series in ("training", "validation")]
     return pandas.DataFrame(points, columns=["step", "loss", "series"])
-
-
-def _thinned(events: list[Event]) -> list[Event]:
-    return events[:: len(events) // CURVE_POINTS + 1]
 
 
 def _watched(events: list[Event], voice: Voice) -> str:
@@ -349,7 +382,7 @@ def _log(events: list[Event]) -> str:
     lines = "".join(
         f"<p class='{event.level}'><time>{escape(event.time[11:19])}</time> {escape(event.message)}</p>"
         for event in events
-        if event.type in ("state", "message")
+        if event.type in ("state", "message", "resumed")
     )
     return f"<div class='log'>{lines}</div>"
 

@@ -1,0 +1,84 @@
+"""train: QLoRA with trl on rows that ftui has encoded itself. Everything it says goes through the run.
+
+This package does not know how rows were rendered, nor who watches.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
+
+from ftui.config import RunConfig
+from ftui.encoding import Encoding, Message
+from ftui.examples import Examples
+from ftui.runs import Run
+from ftui.train.checkpoints import complete_checkpoints, step_of
+from ftui.train.reporter import RESULTS, NotANumber, Reporter, callback_of
+from ftui.train.trainer import build_trainer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["RESULTS", "Trained", "build_trainer", "complete_checkpoints", "train", "watch_questions"]
+
+
+class Trained(NamedTuple):
+    """`model`: base and adapter as trained, in eval mode. `steps`: how many were done; `stopped`: whether somebody asked."""
+
+    model: PreTrainedModel
+    steps: int
+    stopped: bool
+    train_loss: float | None
+    validation_loss: float | None
+
+
+def train(run: Run, model: PreTrainedModel, encoding: Encoding, examples: Examples) -> Trained:
+    """Trains an adapter on `model` (from `load_model`), from the newest complete checkpoint where there is one, and saves it.
+
+    UserError when the loss is not a number; the adapter of the last checkpoint is kept then.
+    """
+    trainer = build_trainer(
+        run.config,
+        model,
+        encoding,
+        examples,
+        run.path / "checkpoints",
+        lambda said: run.log("message", said, "warning"),
+    )
+    checkpoint = next(iter(complete_checkpoints(run.path / "checkpoints")), None)
+    reporter = Reporter(run, encoding, watch_questions(run.config, examples))
+    trainer.add_callback(callback_of(reporter))
+    if checkpoint:
+        run.log("resumed", f"Going on from the checkpoint of step {step_of(checkpoint)}.", step=step_of(checkpoint))
+    else:
+        reporter.ask(trainer.model, step=0)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except NotANumber as error:
+        raise NotANumber(f"{error} {_keep_last_checkpoint(run, encoding)}") from None
+    trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
+    with run.new_folder("adapter") as folder:
+        trained.save_pretrained(folder)
+        encoding.save(folder)
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.accelerator.free_memory()
+    return Trained(trained, trainer.state.global_step, run.stop_wanted, reporter.train_loss, trainer.state.best_metric)
+
+
+def watch_questions(config: RunConfig, examples: Examples) -> list[list[Message]]:
+    """What the model is asked while it learns: the watch prompts, else the first three validation rows."""
+    if config.watch_prompts:
+        return [config.template.turn(text) for text in config.watch_prompts]
+    return [example.question for example in examples.validation if example.is_chat][:3]
+
+
+def _keep_last_checkpoint(run: Run, encoding: Encoding) -> str:
+    """Takes the adapter out of the newest complete checkpoint."""
+    checkpoint = next(iter(complete_checkpoints(run.path / "checkpoints")), None)
+    if checkpoint is None:
+        return "There was no checkpoint yet, so nothing of this run is kept."
+    with run.new_folder("adapter") as folder:
+        for path in checkpoint.glob("adapter_*"):
+            shutil.copy(path, folder)
+        encoding.save(folder)
+    return f"The adapter of step {step_of(checkpoint)}, before that, is kept."

@@ -1,0 +1,41 @@
+"""Checkpoints: which ones are complete, the newest of them, and the adapter inside."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+MARK = "complete.json"
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Written last, once every file is on the disk: their names and sizes."""
+    sizes = {path.name: path.stat().st_size for path in sorted(checkpoint.iterdir()) if path.name != MARK}
+    for name in sizes:
+        with (checkpoint / name).open("rb") as file:
+            os.fsync(file.fileno())
+    partial = checkpoint / f".{MARK}"
+    partial.write_text(json.dumps(sizes))
+    partial.replace(checkpoint / MARK)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether every file that was there when it was marked is there still, in full."""
+    try:
+        sizes = json.loads((checkpoint / MARK).read_text())
+        return bool(sizes) and all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """All complete checkpoints of a run, the newest first."""
+    found = [
+        path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit() and is_complete(path)
+    ]
+    return sorted(found, key=step_of, reverse=True)

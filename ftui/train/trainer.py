@@ -1,0 +1,188 @@
+"""trl's trainer as ftui uses it: rows side by side without padding, an adapter in fp32, and a step that survives a lack of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftui.attention import PACKABLE
+from ftui.config import RunConfig
+from ftui.device import is_out_of_memory, release_memory, this_device
+from ftui.encoding import Encoding
+from ftui.errors import UserError
+from ftui.examples import Example, Examples
+from ftui.train.checkpoints import mark_complete
+from ftui.train.head import compact_head
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel
+    from trl import SFTConfig, SFTTrainer
+
+Tell = Callable[[str], None]
+
+
+def build_trainer(
+    config: RunConfig, model: PreTrainedModel, encoding: Encoding, examples: Examples, folder: Path, tell: Tell = print
+) -> SFTTrainer:
+    """trl's trainer over rows that are encoded already, its adapter in fp32 on every device.
+
+    `tell` gets a sentence when a step had to be carried out otherwise than planned.
+    """
+    from peft import LoraConfig
+    from transformers import EarlyStoppingCallback, PrinterCallback
+
+    lora = config.lora.model_dump()
+    if isinstance(lora["target_modules"], tuple):
+        lora["target_modules"] = list(lora["target_modules"])
+    trainer = _trainer_class()(
+        model=model,
+        args=_arguments(config, model, examples, folder),
+        train_dataset=_dataset(examples.train),
+        eval_dataset=_dataset(examples.validation) if examples.validation else None,
+        processing_class=encoding.tokenizer,
+        peft_config=LoraConfig(task_type="CAUSAL_LM", **lora),
+    )
+    trainer.tell = tell
+    # trl casts the adapter of a quantized base to bf16, where AdamW loses small updates and a T4 cannot train at all.
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    trainer.remove_callback(PrinterCallback)
+    if examples.validation and config.evaluation.early_stopping_patience:
+        trainer.add_callback(EarlyStoppingCallback(config.evaluation.early_stopping_patience))
+    if trainer.accelerator.scaler is not None:
+        trainer.accelerator.scaler._init_scale = 1024.0  # from 65536 the first steps overflow and are skipped
+    if this_device().kind == "cpu":
+        compact_head(trainer.model.get_base_model())
+    return trainer
+
+
+@cache
+def _trainer_class() -> type[SFTTrainer]:
+    """Made on first use, so that nothing imports trl before it trains."""
+    from trl import SFTTrainer
+
+    class Trainer(SFTTrainer):
+        """Marks complete checkpoints, and carries a step out in smaller parts when memory runs out."""
+
+        tell: Tell = staticmethod(print)
+        parts = 1
+
+        def _save_checkpoint(self, model, trial):
+            super()._save_checkpoint(model, trial)
+            mark_complete(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+        def training_step(self, model, inputs, num_items_in_batch=None):
+            """The same gradient whatever the number of parts: each part's loss is its share of the whole step's tokens."""
+            before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+            while True:
+                try:
+                    losses = [
+                        super(Trainer, self).training_step(model, part, num_items_in_batch)
+                        for part in split_rows(inputs, self.parts)
+                    ]
+                    return sum(losses)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                # Outside the except block, whose traceback would keep the memory.
+                for name, parameter in model.named_parameters():
+                    parameter.grad = before.get(name)
+                release_memory()
+                self._make_room(model, rows_of(inputs))
+
+        def _make_room(self, model, rows):
+            if self.parts < rows:
+                self.parts = min(rows, self.parts * 2)
+                self.tell(
+                    f"Memory ran out at step {self.state.global_step + 1}: the step is repeated in {self.parts} parts, "
+                    "which gives the same result and takes longer."
+                )
+            elif not model.is_gradient_checkpointing:
+                model.gradient_checkpointing_enable()
+                model.enable_input_require_grads()
+                self.tell(
+                    f"Memory ran out at step {self.state.global_step + 1} with one row at a time: activations are "
+                    "recomputed from here on, which gives the same result and takes about a third longer."
+                )
+            else:
+                raise UserError(
+                    "Memory ran out although the rows go one by one and activations are recomputed. "
+                    "Shorten max_length, or choose a smaller model."
+                )
+
+    return Trainer
+
+
+def rows_of(inputs: dict[str, Any]) -> int:
+    """How many rows a batch holds, laid side by side or padded."""
+    bounds = inputs.get("cu_seq_lens_q")
+    return len(bounds) - 1 if bounds is not None else len(inputs["input_ids"])
+
+
+def split_rows(inputs: dict[str, Any], parts: int) -> list[dict[str, Any]]:
+    """The batch cut into `parts` batches of whole rows, as even as they come."""
+    rows = rows_of(inputs)
+    if parts <= 1 or rows <= 1:
+        return [dict(inputs)]
+    cuts = [round(index * rows / min(parts, rows)) for index in range(min(parts, rows) + 1)]
+    return [_rows_between(inputs, start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
+
+
+def _rows_between(inputs: dict[str, Any], start: int, end: int) -> dict[str, Any]:
+    bounds = inputs.get("cu_seq_lens_q")
+    if bounds is None:
+        return {key: value[start:end] for key, value in inputs.items()}
+    first, last = int(bounds[start]), int(bounds[end])
+    part = {
+        key: inputs[key][:, first:last] for key in ("input_ids", "labels", "position_ids", "seq_idx") if key in inputs
+    }
+    lengths = bounds[start : end + 1] - bounds[start]
+    longest = int(lengths.diff().max())
+    return part | {"cu_seq_lens_q": lengths, "cu_seq_lens_k": lengths, "max_length_q": longest, "max_length_k": longest}
+
+
+def _arguments(config: RunConfig, model: PreTrainedModel, examples: Examples, folder: Path) -> SFTConfig:
+    from trl import SFTConfig
+
+    device, settings = this_device(), config.training
+    every = settings.check_every(len(examples.train))
+    checks = (
+        {"eval_strategy": "steps", "eval_steps": every, "load_best_model_at_end": True} if examples.validation else {}
+    )
+    values = settings.model_dump(exclude={"eval_steps", "max_length", "gradient_checkpointing", "completion_only_loss"})
+    return SFTConfig(
+        output_dir=str(folder),
+        **values,
+        **checks,
+        per_device_eval_batch_size=settings.per_device_train_batch_size,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        # Rows lie side by side, unpadded; they are cut to max_length before they come here.
+        padding_free=model.config.model_type in PACKABLE,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        activation_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing=False,
+        bf16=device.bf16,
+        fp16=device.kind == "cuda" and not device.bf16,
+        use_cpu=device.kind == "cpu",
+        logging_nan_inf_filter=False,
+        dataloader_pin_memory=device.kind == "cuda",
+        disable_tqdm=True,
+    )
+
+
+def _dataset(examples: list[Example]) -> Dataset:
+    from datasets import Dataset
+
+    return Dataset.from_dict(
+        {
+            "input_ids": [example.encoded.input_ids for example in examples],
+            "labels": [example.encoded.labels for example in examples],
+        }
+    )
