@@ -56,7 +56,6 @@ def broken_floors(name: str, modules: list[str], floors: dict[str, int]) -> list
 
 REDRAW = {
     "app": "app stands on the floor of __main__, which it imports",
-    "doctor": "FLOORS does not name doctor",
 }
 
 

@@ -7,11 +7,10 @@ import json
 import multiprocessing
 import os
 import re
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,11 +99,22 @@ def rows_of(**source: Any) -> list[dict]:
     return list(DatasetSource(**source).load())
 
 
+def notes_of(**source: Any) -> tuple[str, ...]:
+    return DatasetSource(**source).load().notes
+
+
 def whole_loop(values: dict, folder: Path) -> tuple[str, str, list[str]]:
     run = RunStore(folder).create(RunConfig.parse(values))
     state = carry_out(run, Lease())
     card = run.path / "README.md"
     return state, card.read_text() if card.is_file() else "", [event.message for event in run.events()]
+
+
+def told_in_time(name: str) -> tuple[str, float]:
+    began = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        fetched(name)
+    return str(caught.value), time.monotonic() - began
 
 
 def _silent(sentence: str) -> None:
@@ -122,7 +132,7 @@ def files(tiny_model) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def hub(files) -> Iterator[FakeHub]:
     hub = FakeHub()
-    for name in ("lamp", "boat", "loop", "unreached", "fault", "half", "line"):
+    for name in ("lamp", "boat", "loop", "seen", "unreached", "fault", "half", "line"):
         hub.publish(f"tiny/{name}", files)
     hub.publish("tiny/private", files, private=True)
     hub.publish("tiny/gated", files, gated=True)
@@ -131,40 +141,45 @@ def hub(files) -> Iterator[FakeHub]:
 
 
 @pytest.fixture(scope="module")
-def client(hub, tmp_path_factory) -> Iterator[Client]:
-    client = Client(hub.url, tmp_path_factory.mktemp("hf-home"))
-    yield client
-    client.pool.shutdown()
-
-
-@pytest.fixture
-def new_client(tmp_path) -> Iterator[Callable[..., Client]]:
+def new_client(tmp_path_factory) -> Iterator[Callable[..., Client]]:
     made: list[Client] = []
+    home = tmp_path_factory.mktemp("home")
 
-    def new(address: str, home: Path = tmp_path / "home", **environment: str) -> Client:
+    def new(address: str, home: Path = home, **environment: str) -> Client:
         made.append(Client(address, home, **environment))
         return made[-1]
 
     yield new
     for client in made:
-        client.pool.shutdown()
+        client.pool.shutdown(wait=False)
 
 
-@pytest.fixture
-def closed() -> str:
-    """An address where nobody listens."""
+@pytest.fixture(scope="module", autouse=True)
+def asked_in_vain(new_client, tmp_path_factory) -> Iterator[Future]:
+    """What a Hub that takes a call and never answers leads to; begun first, as it takes its ten seconds."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(20)
+        client = new_client(_address(silent), tmp_path_factory.mktemp("other-home"))
+        yield client.pool.submit(told_in_time, "tiny/lamp")
+
+
+@pytest.fixture(scope="module")
+def client(hub, new_client) -> Client:
+    return new_client(hub.url)
+
+
+@pytest.fixture(scope="module")
+def offline(new_client) -> Client:
+    """With the cache of `client`, at an address where nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+        address = _address(free)
+    return new_client(address)
 
 
-@pytest.fixture
-def silent_hub() -> Iterator[str]:
-    """An address that takes a call and never answers."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(20)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+def _address(listening: socket.socket) -> str:
+    return f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 def changed_config(files: dict[str, bytes], **values: object) -> dict[str, bytes]:
@@ -295,35 +310,41 @@ def test_a_hub_that_fails_halfway_is_told_and_the_next_try_succeeds(hub, client)
     assert (client(fetched, "tiny/half") / "model.safetensors").is_file()
 
 
-def test_an_unreachable_hub_is_told_and_what_is_in_the_cache_works_without_it(hub, new_client, closed, tmp_path):
-    online = new_client(hub.url)
-    folder, seen = online(fetched, "tiny/lamp"), online(described, "tiny/boat")
-    commit = folder.name
-
-    offline = new_client(closed)
+def test_without_the_hub_a_model_that_is_not_here_is_told(offline):
     for function in (fetched, described):
         said = offline.refusal(function, "tiny/unreached")
         assert "tiny/unreached is not on this machine, and the Hugging Face Hub cannot be reached." in said
-    assert offline(fetched, "tiny/lamp") == folder == offline(fetched, "tiny/lamp", commit)
-    facts = offline(described, "tiny/boat")
-    assert facts.problem is None and facts.weights == seen.weights and facts.origin == seen.origin
-    assert "tiny/boat is not on this machine" in offline.refusal(fetched, "tiny/boat")  # only its small files are
-
-    switched_off = new_client(closed, HF_HUB_OFFLINE="1")
-    assert switched_off(fetched, "tiny/lamp") == folder
-    assert "tiny/unreached is not on this machine" in switched_off.refusal(fetched, "tiny/unreached")
-    assert "cannot be reached" in switched_off.refusal(partial(rows_of, path="tiny/rows"))
 
 
-def test_a_hub_that_never_answers_is_given_up_in_time(new_client, silent_hub):
-    client = new_client(silent_hub)
-    assert "cannot be reached" in client.refusal(fetched, "tiny/lamp")
+def test_a_model_in_the_cache_works_without_the_hub(client, offline):
+    folder = client(fetched, "tiny/lamp")
+    assert offline(fetched, "tiny/lamp") == folder == offline(fetched, "tiny/lamp", folder.name)
+    assert offline(described, "tiny/lamp").problem is None
+
+
+def test_of_a_model_that_was_only_looked_at_the_rest_is_missed_without_the_hub(client, offline):
+    seen, again = client(described, "tiny/seen"), offline(described, "tiny/seen")
+    assert again.problem is None and again.weights == seen.weights and again.origin == seen.origin
+    assert "tiny/seen is not on this machine" in offline.refusal(fetched, "tiny/seen")
+
+
+def test_a_library_that_is_told_to_stay_offline_is_no_fault(hub, client, new_client):
+    folder = client(fetched, "tiny/lamp")
+    told = new_client(hub.url, HF_HUB_OFFLINE="1")
+    assert told(fetched, "tiny/lamp") == folder
+    assert "tiny/unreached is not on this machine" in told.refusal(fetched, "tiny/unreached")
+    assert "cannot be reached" in told.refusal(partial(rows_of, path="tiny/rows"))
 
 
 def test_a_cache_that_cannot_be_written_is_not_blamed_on_the_network(hub, new_client, tmp_path):
     (tmp_path / "file").write_text("no folder")
     said = new_client(hub.url, tmp_path / "file").refusal(fetched, "tiny/lamp")
     assert "cannot be saved on this machine" in said and "HF_HOME" in said
+
+
+def test_a_hub_that_never_answers_is_given_up_in_time(asked_in_vain):
+    said, seconds = asked_in_vain.result(60)
+    assert "cannot be reached" in said and seconds < SECONDS
 
 
 # data sets
@@ -337,7 +358,7 @@ def data(hub) -> FakeHub:
     rows = {"README.md": b"# Rows\n", "data/train.jsonl": lines(10), "data/test.jsonl": lines(3, 50)}
     hub.publish("set/rows", rows, "datasets", branch="old")
     hub.publish("set/rows", rows | {"data/train.jsonl": lines(20, 100)}, "datasets")
-    hub.publish("set/kept", rows, "datasets")
+    hub.publish("set/Kept", rows, "datasets")
     hub.publish("set/words", {"README.md": CONFIGS, "en/a.jsonl": lines(2), "es/a.jsonl": lines(3, 30)}, "datasets")
     hub.publish("set/private", rows, "datasets", private=True)
     hub.publish("set/gated", rows, "datasets", gated=True)
@@ -365,7 +386,7 @@ def data(hub) -> FakeHub:
         ({"path": "set/rows", "revision": "old", "split": "test", "limit": 1}, "row 50", 1),
         ({"path": "set/words", "name": "spanish"}, "row 30", 3),
         ({"path": "set/words", "name": "english", "limit": 1}, "row 0", 1),
-        ({"path": "set/shards"}, "shard 0, row 0", 4000),
+        ({"path": "set/shards", "split": "train[:1%]"}, "shard 0, row 0", 40),
     ],
 )
 def test_a_hub_data_set_is_read_with_its_split_config_revision_and_limit(data, client, source, first, count):
@@ -373,9 +394,9 @@ def test_a_hub_data_set_is_read_with_its_split_config_revision_and_limit(data, c
     assert rows[0] == {"text": first} and len(rows) == count
 
 
-def test_with_a_limit_only_the_files_that_are_needed_are_fetched(data, new_client):
+def test_with_a_limit_only_the_files_that_are_needed_are_fetched(data, client):
     before = len(data.log)
-    assert len(new_client(data.url)(partial(rows_of, path="set/shards", limit=1500))) == 1500
+    assert len(client(partial(rows_of, path="set/shards", limit=1500))) == 1500
     touched = {each.path[-22:-8] for each in data.log[before:] if each.path.endswith(".parquet")}
     assert touched == {"00000-of-00004", "00001-of-00004"}
 
@@ -421,13 +442,26 @@ def test_a_token_opens_a_private_data_set(data, client):
     assert {each.token for each in data.log[began:] if "set/private" in each.path} == {READER}
 
 
-def test_a_data_set_needs_the_hub_unless_it_was_read_before(data, new_client, closed):
-    online, kept = new_client(data.url), partial(rows_of, path="set/kept")
-    rows = online(kept)
-    offline = new_client(closed)
-    for limit in (None, 2):
-        assert "cannot be reached" in offline.refusal(partial(rows_of, path="set/rows", limit=limit))
-    assert offline(kept) == rows
+@pytest.mark.parametrize("limit", [None, 2])
+def test_a_data_set_needs_the_hub_unless_it_was_read_before(data, client, offline, limit):
+    assert "cannot be reached" in offline.refusal(partial(rows_of, path="set/Unread", limit=limit))
+    rows = client(partial(rows_of, path="set/Kept"))
+    began = time.monotonic()
+    assert offline(partial(rows_of, path="set/Kept", limit=limit)) == rows[:limit]
+    assert time.monotonic() - began < SECONDS
+
+
+def test_without_the_hub_another_revision_than_the_kept_one_is_not_passed_off_as_it(data, client, offline):
+    kept = data.repositories["datasets", "set/Kept"].branches["main"]
+    rows = client(partial(rows_of, path="set/Kept"))
+    assert offline(partial(rows_of, path="set/Kept", revision=kept)) == rows
+    assert "cannot be reached" in offline.refusal(partial(rows_of, path="set/Kept", revision="0" * 40))
+
+
+def test_rows_from_a_kept_copy_are_marked_as_such(data, client, offline):
+    client(partial(rows_of, path="set/Kept"))
+    assert any("has kept of it" in note for note in offline(partial(notes_of, path="set/Kept")))
+    assert not client(partial(notes_of, path="set/Kept"))
 
 
 # the whole loop
@@ -439,7 +473,6 @@ def test_a_run_on_a_hub_model_and_a_hub_data_set_goes_through_to_its_end(hub, cl
     values = tiny.values(tiny_model, tmp_path)
     values |= {"base_model": "tiny/loop", "dataset": {"path": "set/lamps"}}
     values["training"] |= {"max_steps": 2, "eval_steps": 2}
-    shutil.rmtree(tmp_path / "rows.jsonl", ignore_errors=True)
     state, card, messages = client(whole_loop, values, tmp_path / "runs")
     commit = hub.repositories["models", "tiny/loop"].branches["main"]
     assert state == "done", messages[-1]

@@ -112,7 +112,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_in_a_sentence(run):
 def test_events_come_back_as_they_were_logged_and_only_new_lines_are_read(run):
     run.log("metrics", step=1, loss=0.5)
     run.log("message", "¿Qué?\nTwo lines \u2028 here.", "warning", trace="x")
-    assert run.rows("metrics") == [{"step": 1, "loss": 0.5}]
+    assert run.metrics() == [{"step": 1, "loss": 0.5}]
     last = Run(run.path).events()[-1]
     assert last == run.events()[-1]
     assert (last.message, last.level, last.data) == ("¿Qué?\nTwo lines \u2028 here.", "warning", {"trace": "x"})
@@ -159,16 +159,23 @@ def test_two_threads_may_read_while_one_writes(run):
     for number in range(200):
         run.log("metrics", step=number)
     reader.join()
-    assert seen == sorted(seen) and [row["step"] for row in run.rows("metrics")] == list(range(200))
+    assert seen == sorted(seen) and [row["step"] for row in run.metrics()] == list(range(200))
+
+
+def test_what_a_crash_undid_is_left_out_of_the_measurements(run):
+    for step in (1, 2, 3):
+        run.log("metrics", step=step, loss=3.0)
+    run.log("resumed", step=2)
+    run.log("metrics", step=3, loss=1.0)
+    assert [(row["step"], row["loss"]) for row in run.metrics()] == [(1, 3.0), (2, 3.0), (3, 1.0)]
 
 
 # state and lock
 
 
 def test_a_working_state_that_nobody_holds_reads_interrupted(run):
-    assert run.state == "interrupted"
+    assert run.state == "queued"
     with run.held():
-        assert run.state == "queued"
         run.log("state", "Training.", state="training")
         assert run.state == "training" and run.is_held
     assert run.state == "interrupted" and not run.is_held
@@ -207,6 +214,22 @@ def test_a_wish_to_stop_is_noticed_before_the_next_stage_and_forgotten_at_the_en
     assert run.written_state == "preparing" and Run(run.path).stop_wanted
     run.end("stopped", "Stopped.")
     assert not run.stop_wanted and run.state == "stopped"
+
+
+def test_a_shutdown_is_told_from_a_stop_that_a_person_wished(run):
+    assert not run.shutting_down
+    run.stop("shutdown")
+    assert run.stop_wanted and run.shutting_down
+    run.stop()
+    assert run.stop_wanted and not run.shutting_down
+
+
+def test_runs_that_waited_when_the_app_ended_are_interrupted_after_its_next_start(run, store):
+    with run.held():
+        store.adopt()
+        assert run.written_state == "queued"
+    store.adopt()
+    assert run.state == "interrupted" and store.working() is None
 
 
 # files

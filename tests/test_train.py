@@ -228,12 +228,16 @@ def run_training(config: RunConfig, store, on_event=None):
     return run, train(run, load_model(Path(config.base_model), config.quantization), encoding, examples)
 
 
+def samples(run) -> list[dict]:
+    return [event.data for event in run.events() if event.type == "sample"]
+
+
 def test_the_same_seed_gives_the_same_losses_and_another_one_others(config, store):
     losses = []
     for seed in (42, 42, 43):
         changed = config.model_copy(update={"training": config.training.model_copy(update={"seed": seed})})
         run, _ = run_training(changed, store)
-        losses.append([row["loss"] for row in run.rows("metrics")])
+        losses.append([row["loss"] for row in run.metrics()])
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -245,7 +249,7 @@ def test_what_is_saved_is_what_was_trained(config, store):
     assert all("lora_" in name for name in saved) and any(bool(v.any()) for n, v in saved.items() if "lora_B" in n)
     assert Encoding(load_tokenizer(run.adapter_dir)).prompt([{"role": "user", "content": "x"}])
     assert trained.steps == 6 and not trained.stopped and not trained.model.training
-    metrics = run.rows("metrics")
+    metrics = run.metrics()
     assert trained.train_loss == [row["loss"] for row in metrics if row["loss"] is not None][-1]
     assert trained.validation_loss == min(
         row["validation_loss"] for row in metrics if row["validation_loss"] is not None
@@ -256,7 +260,7 @@ def test_a_stop_keeps_the_adapter_and_says_that_it_was_stopped(config, store):
     run, trained = run_training(config, store, on_event=lambda run: run.stop())
     assert trained.stopped and trained.steps == 1
     assert (run.adapter_dir / "adapter_model.safetensors").is_file() and (run.path / "results.csv").is_file()
-    assert run.rows("sample") == []
+    assert samples(run) == []
 
 
 def test_results_are_a_table_with_a_row_for_each_step(config, store):
@@ -269,19 +273,19 @@ def test_results_are_a_table_with_a_row_for_each_step(config, store):
     assert all(
         0 < float(line["train_loss"]) < 10 and 0 <= float(line["train_mean_token_accuracy"]) <= 1 for line in lines
     )
-    by_step = {row["step"]: row["loss"] for row in run.rows("metrics") if row["loss"] is not None}
+    by_step = {row["step"]: row["loss"] for row in run.metrics() if row["loss"] is not None}
     assert [float(line["train_loss"]) for line in lines] == pytest.approx(list(by_step.values()), rel=1e-5)
 
 
 def test_what_is_measured_counts_up_and_the_watch_prompts_are_asked_at_every_check(config, store):
     watched = config.model_copy(update={"watch_prompts": ("A tall tree.", "A red boat.")})
     run, _ = run_training(watched, store)
-    rows = run.rows("metrics")
+    rows = run.metrics()
     assert [row["step"] for row in rows if row["loss"] is not None] == [1, 2, 3, 4, 5, 6]
     assert all(row["steps"] == 6 and row["memory"] > 1e6 and row["seconds_left"] >= 0 for row in rows)
     tokens = [row["tokens"] for row in rows]
     assert tokens == sorted(tokens) and tokens[0] > 50
-    asked = [(row["step"], row["prompt"]) for row in run.rows("sample")]
+    asked = [(row["step"], row["prompt"]) for row in samples(run)]
     assert asked == [(step, text) for step in (0, 3, 6) for text in ("A tall tree.", "A red boat.")]
 
 
@@ -300,7 +304,7 @@ def test_a_run_without_validation_rows_trains_and_saves(config, store):
 @pytest.mark.parametrize("family", ["gpt2", "qwen2", "qwen3", "mistral"])
 def test_other_families_learn_as_well(config, store, tiny_family, family):
     run, _ = run_training(config.model_copy(update={"base_model": str(tiny_family(family))}), store)
-    losses = [row["loss"] for row in run.rows("metrics") if row["loss"] is not None]
+    losses = [row["loss"] for row in run.metrics() if row["loss"] is not None]
     assert losses[-1] < losses[0] - 0.1
 
 
@@ -309,5 +313,5 @@ def test_recomputing_activations_gives_the_same_losses(config, store):
     for recompute in (False, True):
         training = config.training.model_copy(update={"gradient_checkpointing": recompute, "max_steps": 3})
         run, _ = run_training(config.model_copy(update={"training": training}), store)
-        losses.append([row["loss"] for row in run.rows("metrics") if row["loss"] is not None])
+        losses.append([row["loss"] for row in run.metrics() if row["loss"] is not None])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftui.dataset.rows import Note
 from ftui.errors import UserError
 
 if TYPE_CHECKING:
+    import datasets
     import pyarrow as pa
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -28,8 +28,11 @@ def read_hub(
 
     streaming = limit is not None and "[" not in split
     try:
-        _ask(path, revision)
-        loaded = datasets.load_dataset(path, name, split=split, revision=revision, streaming=streaming)
+        loaded = _copy(path, name, split, revision) if is_hub_id(path) else None
+        if loaded is None:
+            loaded = datasets.load_dataset(path, name, split=split, revision=revision, streaming=streaming)
+        else:
+            yield Note(f"{path}: the Hub cannot be reached; these are the rows that this machine has kept of it.")
         features = loaded.features or {}
         labels = {
             column: feature.names for column, feature in features.items() if isinstance(feature, datasets.ClassLabel)
@@ -44,14 +47,29 @@ def read_hub(
         raise UserError(sentence(error, path, split)) from None
 
 
-def _ask(path: str, revision: str | None) -> None:
-    """One question with a time limit, unless there is a copy: a Hub that fails is asked again for half a minute by `datasets`."""
-    import datasets
-    from huggingface_hub import HfApi
+def _copy(path: str, name: str | None, split: str, revision: str | None) -> datasets.Dataset | None:
+    """The rows that an earlier reading left on this machine, where the Hub does not help; None where it does.
 
-    copy = Path(datasets.config.HF_DATASETS_CACHE, path.replace("/", "___"))
-    if is_hub_id(path) and not copy.is_dir():
+    The Hub is asked one question with a time limit: `datasets` itself would go on asking for half a minute.
+    """
+    from datasets.packaged_modules.cache.cache import Cache
+    from httpx2 import HTTPError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
         HfApi().dataset_info(path, revision=revision, timeout=10)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise
+    except (HTTPError, OSError) as error:
+        try:
+            kept = Cache(repo_id=path, dataset_name=path.split("/")[1], config_name=name, version="auto", hash="auto")
+        except ValueError:
+            raise error from None
+        if revision not in (None, kept.hash):
+            raise
+        return kept.as_dataset(split)
+    return None
 
 
 def _named(table: pa.Table, labels: dict[str, list[str]]) -> pa.Table:
@@ -93,11 +111,11 @@ _SENTENCES = (
         "The data set {path} needs its own code to load, and ftui never runs such code. Use a Parquet copy of it, or upload files.",
     ),
     (
-        r"Invalid credentials",
+        r"Invalid credentials|UnicodeEncodeError|Illegal header",
         "The Hub does not accept the token in HF_TOKEN, so {path} cannot be loaded. Set a valid one, or unset it.",
     ),
     (
-        r"Gated|ask for access|awaiting a review|\b403\b",
+        r"GatedRepo|is a gated|ask for access|awaiting a review|\b403\b",
         "The data set {path} is gated or private. Accept its terms at huggingface.co/datasets/{path}, then set HF_TOKEN to a token of that account.",
     ),
     (

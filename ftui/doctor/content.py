@@ -20,6 +20,13 @@ _FORMATTED = re.compile(
     re.MULTILINE,
 )
 
+# What RE2 finds in all texts at once, so that Python's slower patterns see only the few that may hold something.
+_MAYBE_SECRET = (
+    r"AKIA|ASIA|gh[pousr]_|github_pat_|hf_|sk-|xox|AIza|glpat-|eyJ|PRIVATE KEY"
+    r"|(?i:password|passwd|secret|api[_-]?key|access[_-]?token)"
+)
+_MAYBE_PERSONAL = r"@|[A-Z]{2}\d{2}[ ]?[A-Z0-9]{4}|(?:\d[ .()/-]{0,2}){9}"
+
 # UTF-8 that was read as cp1252: a lead byte as a letter, followed by what its continuation bytes look like.
 _CONTINUED = "\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _MOJIBAKE = re.compile(f"[Â-ß][{_CONTINUED}]|[à-ï][{_CONTINUED}]{{2}}|[ð-ô][{_CONTINUED}]{{3}}")
@@ -56,13 +63,10 @@ _DISGUISED = re.compile(r"[a-z][\u0430-\u044f]|[\u0430-\u044f][a-z]", re.IGNOREC
 def look_at_content(encoding: Encoding, rows: Rows, texts: Texts) -> Iterator[Problem]:
     spoken = texts.spoken
 
-    def where(says: Callable[[str], object]) -> list[int]:
-        return [number for number, text in zip(texts.rows, spoken, strict=True) if says(text)]
-
-    specials = re.compile(
-        "|".join(re.escape(str(token)) for token in encoding.tokenizer.all_special_tokens if token) or "(?!)"
-    )
-    found = where(specials.search)
+    where = _search(texts, spoken)
+    tokens = [str(token) for token in encoding.tokenizer.all_special_tokens if token]
+    specials = re.compile("|".join(map(re.escape, tokens)) or "(?!)")
+    found = where("|".join(re.sub(r"([^\w\s])", r"\\\1", token) for token in tokens), specials.search) if tokens else []
     yield from warning(
         "special_tokens_in_data",
         found,
@@ -71,10 +75,10 @@ def look_at_content(encoding: Encoding, rows: Rows, texts: Texts) -> Iterator[Pr
     )
     yield from warning(
         "already_formatted",
-        where(_FORMATTED.search),
+        where(f"(?m){_FORMATTED.pattern}", _FORMATTED.search),
         "{rows}: the text is already formatted for a model, so the format would be learned twice. Split it into prompt and answer.",
     )
-    found = where(has_mojibake)
+    found = where(f"\ufffd|{_MOJIBAKE.pattern}", has_mojibake)
     yield from warning(
         "mojibake",
         found,
@@ -82,20 +86,34 @@ def look_at_content(encoding: Encoding, rows: Rows, texts: Texts) -> Iterator[Pr
         mend_texts(rows, found, "Mend the letters", without_mojibake),
     )
     yield from _scripts(texts, spoken)
-    found = where(_SECRET.search)
+    found = where(_MAYBE_SECRET, _SECRET.search)
     yield from warning(
         "secrets",
         found,
         "{rows}: there seem to be passwords or keys. A tuned model can repeat them to anybody: replace them, and revoke those that are real.",
         mend_texts(rows, found, "Replace secrets", lambda text: _SECRET.sub("[secret]", text)),
     )
-    found = where(has_personal_data)
+    found = where(_MAYBE_PERSONAL, has_personal_data)
     yield from warning(
         "personal_data",
         found,
         "{rows}: there seem to be e-mail addresses, phone, account or card numbers. Replace them unless you may use them.",
         mend_texts(rows, found, "Replace personal data", without_personal_data),
     )
+
+
+def _search(texts: Texts, spoken: list[str]) -> Callable[[str, Callable[[str], object]], list[int]]:
+    """A function that gives the numbers of the rows whose text an RE2 pattern finds and a check confirms."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = pa.array(spoken, pa.large_string())
+
+    def where(pattern: str, confirms: Callable[[str], object]) -> list[int]:
+        places = pc.indices_nonzero(pc.match_substring_regex(column, pattern)).to_pylist()
+        return [texts.rows[place] for place in places if confirms(spoken[place])]
+
+    return where
 
 
 # broken letters

@@ -7,7 +7,10 @@ says nothing about two of them, so it does not count.
 from __future__ import annotations
 
 import re
+import string
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain, count, pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +21,11 @@ COMMON = 0.02  # of all texts, and at least 20
 BANDS, WIDTH = 8, 4  # finds 99.7 % of the pairs at 0.85 and 40 % of those at 0.5
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힣]|[^\W぀-ヿ㐀-鿿가-힣]+")
+_BLANKS = str.maketrans(dict.fromkeys(string.punctuation, " "))
 _PRIME = (1 << 31) - 1
+
+
+Text = list[list[int]]  # paragraphs of words, as numbers
 
 
 def near_duplicates(asked: Sequence[str], answers: Sequence[str]) -> list[tuple[int, int]]:
@@ -26,32 +33,41 @@ def near_duplicates(asked: Sequence[str], answers: Sequence[str]) -> list[tuple[
 
     Equal texts are pairs as well. Same context with another question, or same question with another answer, is none.
     """
-    words: dict[str, int] = {}
-    sides = [[_words(text, words) for text in side] for side in (asked, answers)]
-    pairs = _proposed(sides)
+    numbers: defaultdict[str, int] = defaultdict(count().__next__)
+    sides = [[_words(text, numbers) for text in side] for side in (asked, answers)]
     found: dict[int, int] = {}
-    for earlier, later in pairs:
+    for earlier, later in _proposed(sides):
         if later not in found and all(_alike(side[earlier], side[later]) for side in sides):
             found[later] = earlier
     return [(earlier, later) for later, earlier in sorted(found.items())]
 
 
-def _words(text: str, known: dict[str, int]) -> list[int]:
-    return [known.setdefault(word, len(known)) for word in _WORD.findall(text.lower())]
+def _words(text: str, numbers: defaultdict[str, int]) -> Text:
+    return [
+        list(map(numbers.__getitem__, part.translate(_BLANKS).split() if part.isascii() else _WORD.findall(part)))
+        for part in text.lower().split("\n\n")
+    ]
 
 
-def _alike(one: list[int], other: list[int]) -> bool:
+def _alike(one: Text, other: Text) -> bool:
+    """Paragraph by paragraph, so that a long context does not hide that something else is asked."""
+    if len(one) != len(other):
+        one, other = [list(chain.from_iterable(one))], [list(chain.from_iterable(other))]
+    return all(map(_are_alike, one, other))
+
+
+def _are_alike(one: list[int], other: list[int]) -> bool:
     if one == other:
         return True
-    left, right = set(zip(one, one[1:], strict=False)), set(zip(other, other[1:], strict=False))
+    left, right = set(pairwise(one)), set(pairwise(other))
     return bool(left or right) and len(left & right) >= ALIKE * len(left | right)
 
 
-def _proposed(sides: list[list[list[int]]]) -> list[tuple[int, int]]:
+def _proposed(sides: list[list[Text]]) -> list[tuple[int, int]]:
     """Candidates: in each band, texts with the same smallest hashes, each beside its neighbor and the first of them."""
     import numpy as np
 
-    signatures = _signatures([[*asked, -1, *answered] for asked, answered in zip(*sides, strict=True)])
+    signatures = _signatures([list(chain(*asked, (-1,), *answered)) for asked, answered in zip(*sides, strict=True)])
     chosen = np.flatnonzero(signatures[0] < _PRIME)
     pairs = []
     for band in range(BANDS):
@@ -78,8 +94,6 @@ def _parts(pairs: np.ndarray) -> list[np.ndarray]:
 
 def _signatures(texts: list[list[int]]) -> np.ndarray:
     """The smallest hash of each text's neighboring words under 32 hash functions: [32, texts]; _PRIME where it has none."""
-    from itertools import chain
-
     import numpy as np
 
     lengths = np.array([len(text) for text in texts])
@@ -91,8 +105,8 @@ def _signatures(texts: list[list[int]]) -> np.ndarray:
     signatures = np.full((BANDS * WIDTH, len(texts)), _PRIME, dtype=np.uint32)
     if not len(shingles):
         return signatures
-    _, number, count = np.unique(shingles, return_inverse=True, return_counts=True)
-    rare = (count <= max(20, COMMON * len(texts)))[number]
+    _, number, times = np.unique(shingles, return_inverse=True, return_counts=True)
+    rare = (times <= max(20, COMMON * len(texts)))[number]
     # A text of nothing but common words is still compared, as a whole.
     rare |= ~np.isin(owners, owners[rare])
     number, owners = number[rare].astype(np.uint64), owners[rare]

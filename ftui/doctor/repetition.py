@@ -20,7 +20,7 @@ def look_at_repetition(template: PromptTemplate, rows: Rows, texts: Texts) -> It
     yield from warning(
         "duplicates",
         sorted(texts.rows[place] for place in repeated),
-        "{rows}: the same prompt and answer as an earlier row. They weigh double in training.",
+        "{rows}: the same prompt and answer as an earlier row. They weigh double.",
         leave_out(rows, [texts.rows[place] for place in repeated]),
     )
     yield from _near(rows, texts, repeated)
@@ -77,7 +77,7 @@ def _same_prompt(template: PromptTemplate, rows: Rows, texts: Texts) -> Iterator
 
 
 def _contradictions(rows: Rows, texts: Texts, again: list[list[int]]) -> Iterator[Problem]:
-    groups = [group for group in again if len({texts.answers[place].strip() for place in group}) > 1]
+    groups = [group for group in again if len({_plain(texts.answers[place]) for place in group}) > 1]
     numbers = [texts.rows[place] for group in groups for place in group]
     yield from warning(
         "contradictions",
@@ -99,8 +99,8 @@ def _leakage(template: PromptTemplate, rows: Rows, texts: Texts, again: list[lis
         "leakage",
         leaked,
         f"{{rows}} of validation and test ({tests} of the test) have a prompt that is also trained on, so the score would be too good. "
-        + (f"Keep rows with the same “{column}” on one side (split.group: {column}), or " if column else "")
-        + "leave repeated prompts out.",
+        + (f"Keep rows with the same “{column}” on one side (split.group: {column}), or leave" if column else "Leave")
+        + " repeated prompts out.",
         leave_out(rows, [texts.rows[place] for group in groups for place in group[1:]]),
     )
 

@@ -110,26 +110,20 @@ def _dropped(encoding: Encoding, rows: Rows, texts: Texts) -> Iterator[Problem]:
     """Messages of one kind are written by one branch of the chat template, so a few rows of each kind are decoded."""
     kinds = [_kinds(example.messages) for example in texts.examples]
     looked: dict[Kind, int] = {}
-    lost: dict[Kind, int] = {}
+    lost: dict[Kind, None] = {}
     for example, own in zip(texts.examples, kinds, strict=True):
         if any(looked.get(kind, 0) < _LOOKED_AT for kind in own):
             for kind in own:
                 looked[kind] = looked.get(kind, 0) + 1
-            for kind in _lost(encoding, example.messages):
-                lost.setdefault(kind, example.row)
-    for what in dict.fromkeys(what for what, _ in lost):
-        numbers = [
-            example.row
-            for example, own in zip(texts.examples, kinds, strict=True)
-            if any(kind in lost and kind[0] == what for kind in own)
-        ]
-        yield from error(
-            "content_dropped",
-            numbers,
-            f"{{rows}}: the chat template leaves out {what}, so the model never sees it. "
-            "Choose another chat template or base model, or take it out of the rows.",
-            leave_out(rows, numbers),
-        )
+            lost.update(dict.fromkeys(_lost(encoding, example.messages)))
+    numbers = [example.row for example, own in zip(texts.examples, kinds, strict=True) if not own.isdisjoint(lost)]
+    yield from error(
+        "content_dropped",
+        numbers,
+        f"{{rows}}: the chat template leaves out {' and '.join(dict.fromkeys(what for what, _ in lost))}, so the model never sees it. "
+        "Choose another chat template or base model, or take it out of the rows.",
+        leave_out(rows, numbers),
+    )
 
 
 def _kinds(messages: list[Message]) -> set[Kind]:

@@ -11,7 +11,7 @@ from ftui.examples import PARTS, Example, Examples
 
 @dataclass(frozen=True)
 class Texts:
-    """One entry per example in each list. `asked` is without the system prompt; plain text is all `answers`."""
+    """One entry per example in each list. `systems` hold the tools, too; `asked` is without both; plain text is all `answers`."""
 
     rows: list[int]
     parts: list[str]
@@ -28,7 +28,9 @@ class Texts:
                 *before, last = example.messages
                 texts.rows.append(example.row)
                 texts.parts.append(part)
-                texts.systems.append("\n".join(_said(message) for message in before if message["role"] == "system"))
+                tools = [json.dumps(example.messages[0]["tools"])] if example.messages[0].get("tools") else []
+                system = [_said(message) for message in before if message["role"] == "system"]
+                texts.systems.append("\n".join(system + tools))
                 texts.asked.append("\n".join(_said(message) for message in before if message["role"] != "system"))
                 texts.answers.append(_said(last))
                 texts.examples.append(example)

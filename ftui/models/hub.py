@@ -100,6 +100,8 @@ def _explained(repository: str, revision: str | None) -> Iterator[None]:
         raise UserError(f"{repository} has no revision “{revision}”. Leave it empty for the newest.") from None
     except HfHubHTTPError as error:
         raise UserError(f"{repository} cannot be fetched: {_refusal(error.response.status_code)}") from None
+    except UnicodeEncodeError:
+        raise UserError(f"{repository} cannot be fetched: {_refusal(401)}") from None
     except (HTTPError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.strerror:
             raise UserError(
