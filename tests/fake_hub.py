@@ -220,7 +220,7 @@ def _info(name: str, repository: Repository, commit: str, blobs: bool) -> dict:
 def _parameters(files: dict[str, bytes]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for path, content in files.items():
-        if path.endswith(".safetensors"):
+        if path.startswith("model") and path.endswith(".safetensors"):
             header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
             for tensor in (tensor for name, tensor in header.items() if name != "__metadata__"):
                 counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + prod(tensor["shape"])

@@ -213,6 +213,14 @@ def test_what_is_fetched_once_is_not_fetched_again(hub, client):
     assert len(hub.asked("tiny/boat/resolve")) == before
 
 
+def test_a_second_copy_of_the_weights_is_neither_fetched_nor_counted(hub, client, files):
+    weights = files["model.safetensors"]
+    hub.publish("tiny/twice", files | {"consolidated.safetensors": weights, "original/model.safetensors": weights})
+    assert client(described, "tiny/twice").weights == len(weights)
+    folder = client(fetched, "tiny/twice")
+    assert [path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors")] == ["model.safetensors"]
+
+
 def test_a_revision_is_honored(hub, client, files):
     first = hub.publish("tiny/pinned", changed_config(files, max_position_embeddings=64))
     hub.publish("tiny/pinned", changed_config(files, max_position_embeddings=32), branch="short/one")

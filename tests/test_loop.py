@@ -86,9 +86,8 @@ def test_the_model_card_names_no_folder_of_this_machine(finished_run):
     assert finished_run.config.base_model not in (finished_run.path / "README.md").read_text()
 
 
-@pytest.mark.parametrize("four_bit", [False, True])
-def test_the_same_config_run_twice_gives_the_same_losses(carried_out, four_bit):
-    first, second = (carried_out(quantization={"load_in_4bit": four_bit}) for _ in range(2))
+def test_the_same_4_bit_config_run_twice_gives_the_same_losses(carried_out):
+    first, second = (carried_out(quantization={"load_in_4bit": True}) for _ in range(2))
     assert train_losses(first) == train_losses(second)
     assert first.read_json("split.json") == second.read_json("split.json")
     assert first.read_json("proof.json") == second.read_json("proof.json")
@@ -261,9 +260,6 @@ def test_what_goes_wrong_is_told_with_what_to_do():
     assert "fault in ftui" in explain_failure(KeyError("x")) and "KeyError" in explain_failure(KeyError("x"))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="torch's RuntimeError on a CPU that cannot allocate is taken for a fault in ftui"
-)
 def test_memory_that_runs_out_on_a_cpu_is_told_as_such():
     import torch
 
@@ -340,4 +336,5 @@ def test_the_starter_learns_in_4_bit_and_its_whole_loop_ends_with_a_proof(starte
     report, proof = run.read_json("report.json"), run.read_json("proof.json")
     assert report["systems"]["tuned"]["loss"] < report["systems"]["zero_shot"]["loss"] / 3
     assert proof["top1_agreement"] >= 0.9
+    print(proof, [event.message for event in run.events() if "erg" in event.message])
     assert proof["validation_loss_merged"] < 1.01 * proof["validation_loss_adapter"] + 0.01

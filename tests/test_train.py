@@ -235,7 +235,8 @@ def samples(run) -> list[dict]:
 def test_the_same_seed_gives_the_same_losses_and_another_one_others(config, store):
     losses = []
     for seed in (42, 42, 43):
-        changed = config.model_copy(update={"training": config.training.model_copy(update={"seed": seed})})
+        training = config.training.model_copy(update={"seed": seed, "max_steps": 3})
+        changed = config.model_copy(update={"training": training})
         run, _ = run_training(changed, store)
         losses.append([row["loss"] for row in run.metrics()])
     assert losses[0] == losses[1] != losses[2]

@@ -73,7 +73,7 @@ def _unusable(rows: Rows, left: dict[int, str]) -> Iterator[Problem]:
         ("nothing_trainable", empty, "Nothing is learned from {rows}"),
         ("unusable_row", other, "The template cannot use {rows}"),
     ):
-        first = f". First reason: {left[numbers[0]]}" if numbers else ""
+        first = f". First reason: {left[numbers[0]].rstrip('.')}." if numbers else ""
         yield from error(code, numbers, sentence + first, leave_out(rows, numbers))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from ftui.errors import UserError
 
 TEXT = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "LICENSE*", "README.md"]
 WEIGHTS_AND_TEXT = ["*.safetensors", *TEXT]
+SECOND_COPIES = ["*/*", "consolidated*"]  # the same weights for other programs: gigabytes that nobody would open
 
 
 class HubModel(NamedTuple):
@@ -43,7 +45,7 @@ def look(repository: str, revision: str | None, token: str | None) -> HubModel:
         folder = Path(
             snapshot_download(repository, revision=revision, allow_patterns=TEXT, token=token, etag_timeout=10)
         )
-    weights = [file for file in info.siblings or [] if file.rfilename.endswith(".safetensors")]
+    weights = [file for file in info.siblings or [] if _is_weights(file.rfilename)]
     parameters = info.safetensors.total if info.safetensors else None
     return HubModel(folder, folder.name, bool(weights), sum(file.size or 0 for file in weights), parameters)
 
@@ -57,8 +59,12 @@ def _as_cached(repository: str, folder: Path) -> HubModel:
         files = get_cached_repo_tree(repository, revision=folder.name)
     except CachedRepoTreeNotFoundError:
         return HubModel(folder, folder.name, None, None, None)
-    weights = [file.size for file in files if file.path.endswith(".safetensors")]
+    weights = [file.size for file in files if _is_weights(file.path)]
     return HubModel(folder, folder.name, bool(weights), sum(weights), None)
+
+
+def _is_weights(path: str) -> bool:
+    return path.endswith(".safetensors") and not any(fnmatch(path, pattern) for pattern in SECOND_COPIES)
 
 
 def fetch(repository: str, revision: str | None, token: str | None) -> Path:
@@ -68,7 +74,12 @@ def fetch(repository: str, revision: str | None, token: str | None) -> Path:
     with _explained(repository, revision):
         return Path(
             snapshot_download(
-                repository, revision=revision, allow_patterns=WEIGHTS_AND_TEXT, token=token, etag_timeout=10
+                repository,
+                revision=revision,
+                allow_patterns=WEIGHTS_AND_TEXT,
+                ignore_patterns=SECOND_COPIES,
+                token=token,
+                etag_timeout=10,
             )
         )
 

