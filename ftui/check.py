@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftui.config import RunConfig
 from ftui.dataset import Rows
@@ -21,22 +21,46 @@ BINS = 20
 WORST = 10
 
 
-def check(config: RunConfig, report: Callable[[str], None] = print, device: Device | None = None) -> dict[str, Any]:
-    """Everything known of a run before it starts, as plain values. UserError where not even that can be said."""
+class Look(NamedTuple):
+    """A run before it starts: its rows, how they are encoded, what is wrong with them, and the model's config.json."""
+
+    rows: Rows
+    encoding: Encoding
+    examples: Examples
+    problems: list[Problem]
+    model_config: dict[str, Any]
+
+    @property
+    def errors(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.severity == "error"]
+
+
+def look(config: RunConfig, report: Callable[[str], None] = print) -> Look:
+    """Reads, renders, encodes and examines the rows; of the model only its small files. UserError when that cannot be done."""
     rows = config.dataset.load()
-    base_dir = model_folder(config.base_model, config.revision, report=report)
+    base_dir = model_folder(config.base_model, config.revision, report=report, weights=False)
     encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
     examples = prepare(config, encoding, rows)
     rows = _all_rows(config, rows, examples)
     problems = examine(config, encoding, rows, examples)
-    notes = [*rows.notes, *encoding.notes]
+    return Look(rows, encoding, examples, problems, json.loads((base_dir / "config.json").read_text("utf-8")))
+
+
+def check(config: RunConfig, report: Callable[[str], None] = print, device: Device | None = None) -> dict[str, Any]:
+    """Everything known of a run before it starts, as plain values. UserError where not even that can be said."""
+    return numbers(config, look(config, report), device)
+
+
+def numbers(config: RunConfig, found: Look, device: Device | None = None) -> dict[str, Any]:
+    """What was found, as plain values (design 4.1)."""
+    notes = [*found.rows.notes, *found.encoding.notes]
     return {
-        "rows": len(rows),
-        "splits": {part: len(getattr(examples, part)) for part in PARTS},
-        "problems": [_as_values(problem) for problem in problems],
-        "tokens": token_numbers(examples, config.training.max_length),
-        "plan": _plan(config, json.loads((base_dir / "config.json").read_text("utf-8")), examples, device, notes),
-        "suggested_epochs": suggested_epochs(len(examples.train)),
+        "rows": len(found.rows),
+        "splits": {part: len(getattr(found.examples, part)) for part in PARTS},
+        "problems": [_as_values(problem) for problem in found.problems],
+        "tokens": token_numbers(found.examples, config.training.max_length),
+        "plan": _plan(config, found.model_config, found.examples, device, notes),
+        "suggested_epochs": suggested_epochs(len(found.examples.train)),
         "notes": notes,
     }
 

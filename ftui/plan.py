@@ -144,7 +144,7 @@ def plan(
         tokens=tokens,
         peak_memory_bytes=peak,
         memory=memory,
-        seconds=round(work / speed, 1),
+        seconds=round(work / speed, 3),
         disk_bytes=_disk(config, size),
         verdict=verdict,
         advice="" if verdict == "fits" else _advice(config, size, lengths, device, share),

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -244,19 +244,27 @@ class RunStore:
         names = [path.parent.name for path in self.folder.glob("*/config.yaml") if not path.parent.name.startswith(".")]
         return [self.open(name) for name in sorted(names, reverse=True) if re.fullmatch(r"[\w-]+", name)]
 
-    def keep_upload(self, path: Path) -> Path:
-        """Moves an uploaded file to where it stays for as long as runs need it, under its own name and a hash of its content."""
-        digest = hashlib.file_digest(path.open("rb"), "sha256").hexdigest()[:12]
-        name = re.sub(r"[^\w.-]+", "_", path.name).lstrip(".")[-80:] or "upload"
-        kept = self.folder / ".uploads" / digest / name
+    def keep_uploads(self, paths: Sequence[Path]) -> Path:
+        """Copies uploaded files to where they stay for as long as runs need them: the file, or a folder of several."""
+        digest = hashlib.sha256(b"".join(hashlib.file_digest(path.open("rb"), "sha256").digest() for path in paths))
+        folder = self.folder / ".uploads" / digest.hexdigest()[:12]
+        names = [re.sub(r"[^\w.-]+", "_", path.name).lstrip(".")[-80:] or "upload" for path in paths]
         try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, kept)
+            folder.mkdir(parents=True, exist_ok=True)
+            for path, name in zip(paths, names, strict=True):
+                shutil.copyfile(path, folder / name)
         except OSError as error:
-            raise UserError(
-                f"The file cannot be kept: {error.strerror}. Free some space, or choose another folder with --runs."
-            ) from None
-        return kept
+            raise _cannot_keep(error) from None
+        return folder / names[0] if len(paths) == 1 else folder
+
+    def keep_text(self, text: str, suffix: str) -> Path:
+        """Keeps text that was pasted, or rows that were mended, as a file."""
+        folder = self.folder / ".uploads" / hashlib.sha256(text.encode()).hexdigest()[:12]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return write_whole(folder / f"rows{suffix}", text)
+        except OSError as error:
+            raise _cannot_keep(error) from None
 
     def adopt(self) -> None:
         """After a start of the app: runs that waited in the queue of an app that ended are interrupted, not waiting."""
@@ -267,6 +275,12 @@ class RunStore:
     def working(self) -> Run | None:
         """The run that somebody works on now."""
         return next((run for run in self.list() if run.state in WORKING or run.state == "queued"), None)
+
+
+def _cannot_keep(error: OSError) -> UserError:
+    return UserError(
+        f"The rows cannot be kept: {error.strerror}. Free some space, or choose another folder with --runs."
+    )
 
 
 def write_whole(path: Path, text: str) -> Path:

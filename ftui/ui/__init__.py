@@ -14,6 +14,7 @@ from ftui.ui.chat_tab import chat_tab
 from ftui.ui.data_tab import data_tab
 from ftui.ui.language import catalogue, say
 from ftui.ui.model_tab import model_tab
+from ftui.ui.preview import Preview
 from ftui.ui.train_tab import train_tab
 
 THEME = gr.themes.Default(
@@ -30,7 +31,7 @@ __all__ = ["CSS", "THEME", "build_studio", "catalogue"]
 
 def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel) -> gr.Blocks:
     """The whole page. What all sessions share comes in as arguments; the form itself is each session's state."""
-    first = RunConfig.load("starter")
+    first, preview = RunConfig.load("starter"), Preview()
     with gr.Blocks(title="ftui", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as studio:
         with gr.Column(elem_id="masthead"):
             gr.HTML("<h1>ftui</h1>", padding=False)
@@ -41,9 +42,9 @@ def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel) -
             with gr.Tab(say("Model"), id="model"):
                 model = model_tab(first, studio)
             with gr.Tab(say("Data"), id="data") as tab:
-                data = data_tab(first, store, model, tab)
+                data = data_tab(first, store, preview, model, tab)
             with gr.Tab(say("Train"), id="train"):
-                to_chat = train_tab(first, store, trainer, {**model, **data}, studio)
+                to_chat = train_tab(first, store, trainer, {**model, **data}, studio, preview)
             with gr.Tab(say("Chat"), id="chat") as tab:
                 chat_tab(store, chat, to_chat, tabs, tab)
     studio.queue(max_size=32)

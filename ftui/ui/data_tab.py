@@ -1,31 +1,32 @@
-"""2 Data: where the rows come from, what is asked and what is learned, and five rows exactly as the model will see them."""
+"""2 Data: where the rows come from, what is asked and what is learned, what is wrong with them, and how the model sees them."""
 
 from __future__ import annotations
 
+import json
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from ftui.check import numbers
 from ftui.config import RunConfig
 from ftui.dataset import DatasetSource, Rows
-from ftui.encoding import Encoding, TokenView
+from ftui.doctor import apply_fix
 from ftui.errors import UserError
-from ftui.examples import prepare
-from ftui.models import load_tokenizer, model_folder
 from ftui.runs import RunStore
 from ftui.template import propose
 from ftui.ui.fieldset import Fields, Form, fieldset, tell
 from ftui.ui.language import Voice, say
+from ftui.ui.preview import Preview
+from ftui.ui.supervision import ORDERS, SHOWN_ROWS, chosen_rows, facts_html, problems_html, rows_html
 
 SAMPLES = ("samples/tickets.jsonl", "samples/labels.csv", "samples/schemas.jsonl", "samples/voice.jsonl")
 FILE_TYPES = [".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".xlsx", ".txt", ".md", ".gz"]
-SHOWN_TOKENS = 1500
 PREVIEWED_ROWS = 50_000
 
 
-def data_tab(first: RunConfig, store: RunStore, model: Fields, tab: gr.Tab) -> Fields:
+def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields, tab: gr.Tab) -> Fields:
     template = first.template
     with gr.Row():
         with gr.Column(scale=1):
@@ -38,8 +39,17 @@ def data_tab(first: RunConfig, store: RunStore, model: Fields, tab: gr.Tab) -> F
                 elem_id="dataset_path",
             )
             upload = gr.File(
-                label=say("CSV, JSON, JSONL, Parquet or text"), file_types=FILE_TYPES, height=120, elem_id="upload"
+                label=say("CSV, JSON, JSONL, Parquet or text"),
+                file_types=FILE_TYPES,
+                file_count="multiple",
+                height=120,
+                elem_id="upload",
             )
+            with gr.Accordion(say("Paste rows"), open=False):
+                pasted = gr.Textbox(
+                    label=say("CSV, JSON, JSONL or plain text"), lines=5, max_lines=15, elem_id="pasted"
+                )
+                paste = gr.Button(say("Use this text"), elem_id="paste")
             read = gr.Button(say("Read these rows"), elem_id="read_rows")
             recognized = gr.Markdown(elem_id="recognized")
             gr.Markdown(say("Click a column to put it where it belongs, or write {{column}} yourself."))
@@ -51,19 +61,8 @@ def data_tab(first: RunConfig, store: RunStore, model: Fields, tab: gr.Tab) -> F
             completion = gr.Textbox(
                 template.completion, label=say("Completion"), lines=2, elem_id="template_completion"
             )
-            with gr.Row():
-                messages = gr.Textbox(
-                    template.messages or "",
-                    label=say("Conversation column"),
-                    info=say("Chat data: each row holds a whole conversation."),
-                    max_lines=1,
-                )
-                text = gr.Textbox(
-                    template.text or "",
-                    label=say("Text column"),
-                    info=say("Plain text: all of it is learned."),
-                    max_lines=1,
-                )
+            with gr.Accordion(say("Chat data, reasoning, plain text"), open=False):
+                others = fieldset(template, "template", leave_out=("system", "prompt", "completion"))
             with gr.Accordion(say("Advanced: reading and splitting"), open=False):
                 split = fieldset(first.split, "split")
                 source = fieldset(first.dataset, "dataset", leave_out=("path", "text_unit"))
@@ -73,10 +72,23 @@ def data_tab(first: RunConfig, store: RunStore, model: Fields, tab: gr.Tab) -> F
                 interactive=False,
                 datatype="str",
                 max_chars=80,
-                max_height=260,
+                max_height=240,
                 buttons=["fullscreen"],
             )
-            show = gr.Button(say("Show five rows"), variant="primary", elem_id="show_examples")
+            look = gr.Button(say("Check and show"), variant="primary", elem_id="show_examples")
+            facts = gr.HTML(elem_id="facts", padding=False)
+            problems = gr.HTML(elem_id="problems", padding=False)
+            with gr.Row(visible=False) as mending:
+                fix = gr.Dropdown([], label=say("Fix"), scale=3, elem_id="fix")
+                mend = gr.Button(say("Mend"), scale=1, elem_id="mend")
+                undo = gr.Button(say("Undo"), scale=1, elem_id="undo")
+            with gr.Row():
+                order = gr.Dropdown(
+                    [(say(name), key) for key, name in ORDERS.items()], value="order", label=say("Order")
+                )
+                search = gr.Textbox(label=say("Search"), max_lines=1, elem_id="search")
+                back = gr.Button(say("Previous rows"), elem_id="back")
+                on = gr.Button(say("Next rows"), elem_id="next")
             seen = gr.HTML(elem_id="seen", padding=False)
 
     own: Fields = {
@@ -84,15 +96,14 @@ def data_tab(first: RunConfig, store: RunStore, model: Fields, tab: gr.Tab) -> F
         "template.system": system,
         "template.prompt": prompt,
         "template.completion": completion,
-        "template.messages": messages,
-        "template.text": text,
+        **others,
         **split,
         **source,
     }
     shown = Form({**model, **own})
-
+    page, before = gr.State(0), gr.State([])
     table = [rows, question, answer]
-    proposed = [recognized, prompt, completion, messages, text]
+    proposed = [recognized, *(own[f"template.{part}"] for part in _PARTS)]
     private = {"api_visibility": "private", "show_progress": "minimal"}
 
     def show_rows(path: str) -> list[Any]:
@@ -108,25 +119,80 @@ def data_tab(first: RunConfig, store: RunStore, model: Fields, tab: gr.Tab) -> F
         except UserError as error:
             raise tell(error) from None
 
-    def keep_upload(uploaded: str) -> str:
+    def keep_uploads(uploaded: list[str]) -> str:
         try:
-            return str(store.keep_upload(Path(uploaded)))
+            return str(store.keep_uploads([Path(file) for file in uploaded]))
         except UserError as error:
             raise tell(error) from None
 
-    def show_examples(request: gr.Request, *values: Any) -> str:
+    def keep_text(text: str) -> str:
         try:
-            return _seen(shown.read(values), Voice(request))
+            return str(store.keep_text(text, _suffix(text)))
         except UserError as error:
             raise tell(error) from None
 
-    tab.select(show_rows, path, table, **private).then(show_examples, shown.inputs, seen, **private)
-    kept = upload.upload(keep_upload, upload, path, **private)
-    for chosen in (path.input, read.click, kept.success):
-        chosen(propose_template, path, [*table, *proposed], **private).success(
-            show_examples, shown.inputs, seen, **private
-        )
-    show.click(show_examples, shown.inputs, seen, **private)
+    def check_rows(request: gr.Request, order: str, search: str, *values: Any) -> list[Any]:
+        try:
+            config, voice = shown.read(values), Voice(request)
+            found = preview.look(config)
+            examined = numbers(config, found)
+        except UserError as error:
+            raise tell(error) from None
+        fixes = [(problem.fix.title, problem.code) for problem in found.problems if problem.fix]
+        picked = chosen_rows(found, order, search)
+        return [
+            facts_html(examined, voice),
+            problems_html(examined, voice),
+            gr.Row(visible=bool(fixes)),
+            gr.Dropdown(choices=fixes, value=next((code for _, code in fixes), None)),
+            0,
+            rows_html(found, picked, 0, config.training.max_length, voice),
+        ]
+
+    def turn_page(voice: Voice, step: int, page: int, order: str, search: str, *values: Any) -> tuple[int, str]:
+        try:
+            config = shown.read(values)
+            found = preview.look(config)
+        except UserError as error:
+            raise tell(error) from None
+        picked = chosen_rows(found, order, search)
+        page = max(0, min(page + step, (len(picked) - 1) // SHOWN_ROWS))
+        return page, rows_html(found, picked, page, config.training.max_length, voice)
+
+    def next_rows(request: gr.Request, *asked: Any) -> tuple[int, str]:
+        return turn_page(Voice(request), 1, *asked)
+
+    def previous_rows(request: gr.Request, *asked: Any) -> tuple[int, str]:
+        return turn_page(Voice(request), -1, *asked)
+
+    def mend_rows(code: str | None, before: list[str], path: str, *values: Any) -> tuple[str, list[str]]:
+        try:
+            found = preview.look(shown.read(values))
+            problem = next((problem for problem in found.problems if problem.code == code and problem.fix), None)
+            if problem is None:
+                raise UserError("There is nothing to mend. Check the rows first.")
+            lines = (json.dumps(row, ensure_ascii=False, default=str) for row in apply_fix(found.rows, problem))
+            return str(store.keep_text("\n".join(lines) + "\n", ".jsonl")), [*before, path]
+        except UserError as error:
+            raise tell(error) from None
+
+    def undo_fix(before: list[str], path: str) -> tuple[str, list[str]]:
+        return (before[-1], before[:-1]) if before else (path, [])
+
+    checked = [facts, problems, mending, fix, page, seen]
+    asking = [order, search, *shown.inputs]
+    tab.select(show_rows, path, table, **private).then(check_rows, asking, checked, **private)
+    kept = upload.upload(keep_uploads, upload, path, **private)
+    written = paste.click(keep_text, pasted, path, **private)
+    for chosen in (path.input, read.click, kept.success, written.success):
+        chosen(propose_template, path, [*table, *proposed], **private).success(check_rows, asking, checked, **private)
+    gr.on([look.click, order.input, search.submit], check_rows, asking, checked, **private)
+    on.click(next_rows, [page, *asking], [page, seen], **private)
+    back.click(previous_rows, [page, *asking], [page, seen], **private)
+    mended = mend.click(mend_rows, [fix, before, path, *shown.inputs], [path, before], **private)
+    undone = undo.click(undo_fix, [before, path], [path, before], **private)
+    for changed in (mended.success, undone.success):
+        changed(show_rows, path, table, **private).success(check_rows, asking, checked, **private)
 
     @question.input(inputs=[question, prompt], outputs=prompt, api_visibility="private")
     def put_question(column: str, prompt: str) -> str:
@@ -139,6 +205,9 @@ def data_tab(first: RunConfig, store: RunStore, model: Fields, tab: gr.Tab) -> F
     return own
 
 
+_PARTS = ("prompt", "completion", "reasoning", "messages", "tools", "text")
+
+
 def _load(path: str) -> Rows:
     return DatasetSource(path=str(path or "").strip(), limit=PREVIEWED_ROWS).load()
 
@@ -147,11 +216,7 @@ def _table(rows: Rows) -> list[Any]:
     """The first rows, and the columns to choose from."""
     columns = list(rows.columns)
     head = [[_cell(row.get(column)) for column in columns] for row in rows.head(20)]
-    return [
-        {"headers": columns, "data": head},
-        gr.Dropdown(choices=columns, value=None),
-        gr.Dropdown(choices=columns, value=None),
-    ]
+    return [{"headers": columns, "data": head}, *(gr.Dropdown(choices=columns, value=None) for _ in range(2))]
 
 
 def _proposal(rows: Rows) -> list[Any]:
@@ -160,10 +225,7 @@ def _proposal(rows: Rows) -> list[Any]:
     sentences = [f"**{len(rows):,} × {len(rows.columns)}.** {escape(proposal.sentence)}", *map(escape, rows.notes)]
     if rows.problems:
         sentences.append(f"**{len(rows.problems)} ✗** {escape(str(rows.problems[0]))}")
-    template = proposal.template
-    boxes = (
-        [template.prompt, template.completion, template.messages or "", template.text or ""] if template else [""] * 4
-    )
+    boxes = [(getattr(proposal.template, part) or "") if proposal.template else "" for part in _PARTS]
     return ["\n\n".join(sentences), *boxes]
 
 
@@ -171,51 +233,12 @@ def _cell(value: object) -> str:
     return value if isinstance(value, str) else "" if value is None else str(value)
 
 
-def _seen(config: RunConfig, voice: Voice) -> str:
-    encoding = Encoding(
-        load_tokenizer(model_folder(config.base_model, config.revision, report=lambda _: None)), config.chat_template
-    )
-    examples = prepare(
-        config, encoding, config.dataset.model_copy(update={"limit": config.dataset.limit or 5000}).load()
-    )
-    usable = [*examples.train, *examples.validation, *examples.test]
-    learned, tokens = sum(e.encoded.trained for e in usable), sum(len(e.encoded.input_ids) for e in usable)
-    total = len(usable) + len(examples.left_out)
-    facts = [
-        voice(
-            "{rows} rows: {usable} can be used, {left} are left out",
-            rows=voice.number(total),
-            usable=voice.number(len(usable)),
-            left=len(examples.left_out),
-        ),
-        voice(
-            "the longest has {longest} tokens",
-            longest=voice.number(max(len(e.encoded.input_ids) + e.encoded.cut for e in usable)),
-        ),
-        voice("{share} of the tokens are learned", share=f"{learned / tokens:.0%}"),
-    ]
-    notes = "".join(f"<p class='warn'>{escape(note)}</p>" for note in (*encoding.notes, *examples.notes()))
-    legend = " ".join(
-        f"<span class='token {kind}'>{escape(voice(name))}</span>"
-        for kind, name in (
-            ("context", "context"),
-            ("learned", "learned"),
-            ("cut", "cut off"),
-            ("context special", "special token"),
-        )
-    )
-    shown = "".join(
-        _row(encoding.explain(e.messages, config.training.max_length), e.row, voice) for e in examples.train[:5]
-    )
-    return f"<div class='card'><h3>{escape(voice('What the model will see'))}</h3><p>{' · '.join(facts)}</p>{notes}<p class='legend'>{legend}</p>{shown}</div>"
-
-
-def _row(tokens: list[TokenView], row: int, voice: Voice) -> str:
-    marks = "".join(_token(token) for token in tokens[:SHOWN_TOKENS])
-    return f"<h4>{voice('Row {row}', row=row + 1)}</h4><div class='tokens'>{marks}</div>"
-
-
-def _token(token: TokenView) -> str:
-    kind = f"token {token.kind}{' special' if token.special else ''}"
-    text = escape(token.text).replace("\n", "↵<br>")
-    return f"<span class='{kind}' title='{token.id}: {escape(repr(token.text), quote=True)}'>{text}</span>"
+def _suffix(text: str) -> str:
+    """What pasted text is: JSON, JSON lines, a table, or just text."""
+    if not text.strip():
+        raise UserError("The box is empty. Paste some rows first.")
+    lines = text.strip().splitlines()
+    if text.strip()[0] in "[{":
+        return ".jsonl" if len(lines) > 1 and lines[1].strip().startswith("{") and text.strip()[0] == "{" else ".json"
+    counts = [max((line.count(mark), mark) for mark in "\t;,|") for line in lines[:20]]
+    return ".csv" if len(lines) > 1 and counts[0][0] and len({count for count, _ in counts}) == 1 else ".txt"

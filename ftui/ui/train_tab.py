@@ -13,6 +13,7 @@ from ftui.errors import UserError
 from ftui.runs import ENDED, WORKING, Event, Run, RunStore
 from ftui.ui.fieldset import Fields, Form, fieldset, tell
 from ftui.ui.language import Voice, say
+from ftui.ui.preview import Preview
 
 PHASES = {
     "queued": "Waiting to start",
@@ -31,7 +32,7 @@ PROOF_ROWS = 12
 
 
 def train_tab(
-    first: RunConfig, store: RunStore, trainer: BackgroundTrainer, before: Fields, studio: gr.Blocks
+    first: RunConfig, store: RunStore, trainer: BackgroundTrainer, before: Fields, studio: gr.Blocks, preview: Preview
 ) -> gr.Button:
     """Returns the button that leads to the chat. `before`: the inputs of the tabs before this one."""
     known = {preset.name: preset for preset in presets()}
@@ -48,6 +49,7 @@ def train_tab(
             length = gr.Radio(
                 [(say(label), key) for key, label in LENGTHS.items()], value="standard", label=say("How long")
             )
+            anyway = gr.Checkbox(False, label=say("Start although the doctor objects"), visible=False, elem_id="anyway")
             with gr.Row():
                 start = gr.Button(say("Start training"), variant="primary", elem_id="start")
                 stop = gr.Button(say("Stop and keep"), variant="stop", interactive=False, elem_id="stop")
@@ -117,13 +119,20 @@ def train_tab(
     def show_run(seen: str, request: gr.Request) -> list[Any]:
         return _snapshot(store, trainer, seen, Voice(request))
 
-    @start.click(inputs=[length, *form.inputs], outputs=live, api_visibility="private", trigger_mode="once")
-    def start_run(request: gr.Request, length: str, *values: Any) -> list[Any]:
+    @start.click(
+        inputs=[anyway, length, *form.inputs], outputs=[anyway, *live], api_visibility="private", trigger_mode="once"
+    )
+    def start_run(request: gr.Request, anyway: bool, length: str, *values: Any) -> list[Any]:
         try:
-            trainer.start(_lengthened(form.read(values), length))
+            config = _lengthened(form.read(values), length)
+            objections = [] if anyway else preview.look(config).errors
+            if not objections:
+                trainer.start(config)
         except UserError as error:
             raise tell(error) from None
-        return _snapshot(store, trainer, "", Voice(request))
+        if objections:
+            gr.Warning(escape(" · ".join(problem.message for problem in objections[:5]), quote=False), duration=20)
+        return [gr.Checkbox(visible=bool(objections)), *_snapshot(store, trainer, "", Voice(request))]
 
     @queue.click(inputs=[length, *form.inputs], outputs=live, api_visibility="private", trigger_mode="once")
     def queue_run(request: gr.Request, length: str, *values: Any) -> list[Any]:

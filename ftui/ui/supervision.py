@@ -1,0 +1,114 @@
+"""The supervision view: rows token by token, their lengths, and what the doctor found, as HTML. Knows no component."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from ftui.check import Look
+from ftui.encoding import TokenView
+from ftui.examples import PARTS, Example
+from ftui.ui.language import Voice
+
+SHOWN_ROWS = 5
+SHOWN_TOKENS = 1500
+ORDERS = {"order": "As they come", "longest": "Longest first", "cut": "Most cut first"}
+
+
+def chosen_rows(found: Look, order: str, search: str) -> list[Example]:
+    """The rows that are looked at: all usable ones, in an order, or those whose text contains `search`."""
+    examples = sorted((example for part in PARTS for example in getattr(found.examples, part)), key=lambda e: e.row)
+    if search.strip():
+        wanted = search.strip().casefold()
+        examples = [e for e in examples if any(wanted in str(m.get("content")).casefold() for m in e.messages)]
+    if order == "longest":
+        return sorted(examples, key=lambda e: -len(e.encoded.input_ids) - e.encoded.cut)
+    if order == "cut":
+        return sorted(examples, key=lambda e: -e.encoded.cut)
+    return examples
+
+
+def rows_html(found: Look, examples: list[Example], page: int, max_length: int, voice: Voice) -> str:
+    """Five rows exactly as the trainer gets them."""
+    kinds = (("context", "context"), ("learned", "learned"), ("cut", "cut off"), ("context special", "special token"))
+    legend = " ".join(f"<span class='token {kind}'>{escape(voice(name))}</span>" for kind, name in kinds)
+    start = page * SHOWN_ROWS
+    shown = "".join(
+        _row(found.encoding.explain(e.messages, max_length), e.row, voice) for e in examples[start : start + SHOWN_ROWS]
+    )
+    where = voice(
+        "{first} to {last} of {count}",
+        first=min(start + 1, len(examples)),
+        last=min(start + SHOWN_ROWS, len(examples)),
+        count=voice.number(len(examples)),
+    )
+    title = escape(voice("What the model will see"))
+    return (
+        f"<div class='card'><h3>{title} <small>{escape(where)}</small></h3><p class='legend'>{legend}</p>{shown}</div>"
+    )
+
+
+def _row(tokens: list[TokenView], row: int, voice: Voice) -> str:
+    marks = "".join(_token(token) for token in tokens[:SHOWN_TOKENS])
+    return f"<h4>{voice('Row {row}', row=row + 1)}</h4><div class='tokens'>{marks}</div>"
+
+
+def _token(token: TokenView) -> str:
+    kind = f"token {token.kind}{' special' if token.special else ''}"
+    text = escape(token.text).replace("\n", "↵<br>")
+    return f"<span class='{kind}' title='{token.id}: {escape(repr(token.text), quote=True)}'>{text}</span>"
+
+
+def facts_html(found: dict[str, Any], voice: Voice) -> str:
+    """Rows, tokens, the share that is learned, and the lengths against max_length."""
+    tokens, splits = found["tokens"], found["splits"]
+    usable = sum(splits.values())
+    facts = [
+        voice(
+            "{rows} rows: {usable} can be used, {left} are left out",
+            rows=voice.number(found["rows"]),
+            usable=voice.number(usable),
+            left=voice.number(tokens["nothing_learned"]),
+        ),
+        voice(
+            "{train} train, {validation} validate, {test} test", **{name: voice.number(splits[name]) for name in splits}
+        ),
+        voice(
+            "{share} of {total} tokens are learned", share=f"{tokens['share']:.0%}", total=voice.number(tokens["total"])
+        ),
+    ]
+    lengths = voice(
+        "Tokens a row: half up to {p50}, 95 % up to {p95}, longest {max}; {cut} cut at {limit}.",
+        cut=voice.number(tokens["cut_rows"]),
+        limit=voice.number(tokens["max_length"]),
+        **{name: voice.number(tokens[name]) for name in ("p50", "p95", "max")},
+    )
+    notes = "".join(f"<p class='warn'>{escape(note)}</p>" for note in found["notes"])
+    return (
+        f"<div class='card'><p>{escape(' · '.join(facts))}</p>{_histogram(tokens)}"
+        f"<p class='quiet'>{escape(lengths)}</p>{notes}</div>"
+    )
+
+
+def _histogram(tokens: dict[str, Any]) -> str:
+    highest = max(bin["rows"] for bin in tokens["histogram"])
+    bars = ""
+    for bin in tokens["histogram"]:
+        kind = "bar over" if bin["to"] > tokens["max_length"] else "bar"
+        label = f"{bin['from']}–{bin['to']}: {bin['rows']}"
+        height = 4 + 56 * bin["rows"] / highest if bin["rows"] else 1
+        bars += f"<span class='{kind}' style='height:{height:.0f}px' title='{label}'></span>"
+    return f"<div class='histogram' role='img' aria-label='{tokens['p50']} / {tokens['p95']} / {tokens['max']}'>{bars}</div>"
+
+
+def problems_html(found: dict[str, Any], voice: Voice) -> str:
+    """What the doctor found, worst first."""
+    if not found["problems"]:
+        return f"<div class='card'><p class='good'>{escape(voice('The doctor found nothing wrong with these rows.'))}</p></div>"
+    rows = "".join(
+        f"<tr><td class='{problem['severity']}'>{escape(voice(problem['severity']))}</td><td>{problem['count']:,}</td>"
+        f"<td><code>{escape(problem['code'])}</code> {escape(problem['message'])}</td></tr>"
+        for problem in found["problems"]
+    )
+    title = escape(voice("What the doctor found"))
+    return f"<div class='card'><h3>{title}</h3><table class='grid problems'>{rows}</table></div>"

@@ -1,0 +1,116 @@
+"""check: what a run would learn, before it starts; the same in the terminal, and a report that hides no markup."""
+
+import json
+
+import pytest
+import tiny
+
+from ftui.__main__ import main
+from ftui.check import check, report_html, report_markdown, token_numbers
+from ftui.config import RunConfig
+from ftui.device import Device
+from ftui.encoding import Encoded
+from ftui.examples import Example, Examples, LeftOut
+
+LAPTOP = Device("cpu", "CPU", 16 * 10**9, 2, True)
+
+
+def example(row, length, learned, cut=0):
+    labels = [-100] * (length - learned) + [7] * learned
+    return Example(row, [{"role": "user"}, {"role": "assistant"}], Encoded([7] * length, labels, cut))
+
+
+def test_the_numbers_are_those_of_the_rows(config):
+    found = check(config, device=LAPTOP)
+    assert found["rows"] == 30 and found["splits"] == {"train": 20, "validation": 4, "test": 6}
+    assert [(problem["code"], problem["severity"]) for problem in found["problems"]][:1] == [
+        ("too_few_rows", "warning")
+    ]
+    assert 0 < found["tokens"]["trained"] < found["tokens"]["total"]
+    assert found["plan"]["steps"] == 6 and found["plan"]["verdict"] == "fits"
+    assert found["plan"]["seconds"] > 0 and found["plan"]["disk_bytes"] > 0
+    assert found["suggested_epochs"] == 5
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_token_numbers_count_what_is_left_and_show_how_long_it_was():
+    rows = [example(number, 10 * (number + 1), 5) for number in range(9)] + [example(9, 95, 5, cut=5)]
+    found = token_numbers(Examples(rows[:8], rows[8:9], rows[9:], [LeftOut(10, "no")], [9], (), ""), 95)
+    assert (found["total"], found["trained"], found["share"]) == (545, 50, 0.0917)
+    assert (found["p50"], found["p95"], found["max"]) == (50, 100, 100)
+    assert (found["cut_rows"], found["lost"], found["nothing_learned"]) == (1, 5, 1)
+    assert found["worst"]["longest"][:2] == [9, 8]
+    assert found["worst"]["most_cut"] == [9] and found["worst"]["nothing_learned"] == [10]
+
+
+def test_the_histogram_holds_every_row_once():
+    rows = [example(number, length, 1) for number, length in enumerate([1, 2, 3, 40, 41, 60])]
+    found = token_numbers(Examples(rows, [], [], [], [], (), ""), 100)
+    assert sum(part["rows"] for part in found["histogram"]) == 6
+    assert found["histogram"][0] == {"from": 1, "to": 3, "rows": 3}
+    assert found["histogram"][-1] == {"from": 58, "to": 60, "rows": 1}
+
+
+def test_rows_of_a_separate_test_file_are_checked_too(values, tmp_path):
+    others = tiny.write_rows(tmp_path / "test.jsonl", [{"text": "Who is it?", "answer": "Write to ana@ours.org."}] * 2)
+    values["split"] = {"validation": 0, "test": str(others)}
+    found = check(RunConfig.parse(values), device=LAPTOP)
+    assert found["rows"] == 32 and found["splits"]["test"] == 2
+    assert {problem["code"]: problem["rows"] for problem in found["problems"]}["personal_data"] == [30, 31]
+
+
+def test_a_model_of_unknown_size_is_checked_without_a_plan(values, tiny_model, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in tiny_model.iterdir():
+        if path.suffix != ".safetensors":
+            (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "config.json").write_text('{"model_type": "odd"}')
+    found = check(RunConfig.parse({**values, "base_model": str(folder)}), device=LAPTOP)
+    assert found["plan"] is None and "Rehearse" in found["notes"][-1]
+    assert "30 rows" in report_markdown(found)
+
+
+def test_the_terminal_gives_the_same_as_one_line_of_json(config, tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    assert main(["check", str(path), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    expected = check(config)
+    assert printed == json.loads(json.dumps(expected))
+    assert {"rows", "splits", "problems", "tokens", "plan"} <= printed.keys()
+
+
+def test_nothing_to_train_on_leaves_with_a_sentence(values, tmp_path, capsys):
+    values["dataset"]["path"] = str(
+        tiny.write_rows(tmp_path / "empty.jsonl", [{**row, "answer": ""} for row in tiny.rows()])
+    )
+    path = tmp_path / "config.yaml"
+    path.write_text(RunConfig.parse(values).to_yaml())
+    assert main(["check", str(path)]) == 2
+    assert "No row is left to train on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("render", [report_markdown, report_html])
+def test_a_report_shows_what_was_found_and_obeys_none_of_it(config, render):
+    found = check(config, device=LAPTOP)
+    found["problems"].append(
+        {
+            "code": "x",
+            "severity": "error",
+            "count": 2,
+            "rows": [1],
+            "message": "<script>a|b</script> ![i](http://h/x) `c`",
+        }
+    )
+    found["notes"].append("# Title <b>bold</b>")
+    text = render(found)
+    assert "<script>" not in text and "<b>" not in text and "&lt;script&gt;" in text
+    assert "30 rows: 20 train" in text and "too" in text
+    if render is report_markdown:
+        assert "![i]" not in text and "`c`" not in text and "a|b" not in text.replace("\\|", "")
+
+
+def test_a_report_without_problems_says_so(config):
+    found = {**check(config, device=LAPTOP), "problems": []}
+    assert "None were found." in report_markdown(found) and "None were found." in report_html(found)
