@@ -112,6 +112,7 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
         if options.resume
         else store.create(RunConfig.load(_config(options), options.overrides))
     )
+    run.forget_stop()
     signal.signal(signal.SIGTERM, lambda *_: run.stop("shutdown"))
     print(f"Run {run.run_id}", flush=True)
     done = threading.Event()

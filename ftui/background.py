@@ -39,6 +39,7 @@ class BackgroundTrainer:
             if run.written_state == "done":
                 raise UserError(f"Run {run.run_id} is done, and a finished run is not trained again.")
             self._check_free()
+            run.forget_stop()
             run.log("state", "Waiting to go on.", state="queued")
             return self._work_on(run)
 
@@ -103,7 +104,10 @@ class BackgroundTrainer:
         from ftui.loop import carry_out
 
         while self._run:
-            carry_out(self._run, self._lease)
+            try:
+                carry_out(self._run, self._lease)
+            except UserError as error:  # another process has it, or the accelerator is not given back
+                self._run.end("interrupted", str(error), "error")
             with self._changing:
                 if self._run.shutting_down or not self._waiting:
                     return

@@ -37,8 +37,9 @@ class ChatSettings(Settings):
 
 
 class Loaded(NamedTuple):
-    run_id: str
-    which: str
+    """`key`: the run, which of its models, and the folder it came from, which a new merge replaces."""
+
+    key: tuple[str, str, int]
     model: PreTrainedModel
     encoding: Encoding
 
@@ -49,23 +50,27 @@ class ChatModel:
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
         self._loaded: Loaded | None = None
+        lease.on_run(self.unload)
 
     def stream(
         self, run: Run, which: Which, messages: Sequence[Message], settings: ChatSettings, stop: threading.Event
     ) -> Iterator[str]:
         """The reply so far, again and again until it is whole; ends early once `stop` is set. UserError when the accelerator is busy."""
-        with self._lease.held_by("the chat", timeout=2):
+        with self._lease.held_by("the chat", timeout=2, is_run=False):
             loaded = self._load(run, which)
             yield from stream_reply(loaded.model, loaded.encoding, messages, settings, stop)
 
     def unload(self) -> None:
-        self._loaded = None
-        release_memory()
+        if self._loaded is not None:
+            self._loaded = None
+            release_memory()
 
     def _load(self, run: Run, which: Which) -> Loaded:
-        if self._loaded is None or (self._loaded.run_id, self._loaded.which) != (run.run_id, which):
+        folder = run.merged_dir if which == "merged" else run.adapter_dir
+        key = (run.run_id, which, folder.stat().st_ino if folder.is_dir() else 0)
+        if self._loaded is None or self._loaded.key != key:
             self.unload()
-            self._loaded = Loaded(run.run_id, which, *load_for_chat(run, which))
+            self._loaded = Loaded(key, *load_for_chat(run, which))
         return self._loaded
 
 

@@ -21,18 +21,28 @@ from ftui.template import PromptTemplate
 
 PRESETS_DIR = Path(__file__).parents[1] / "presets"
 
-# YAML 1.1 reads 2e-4 as a string; Gradio's number box gives 3.0 for 3.
-Whole = Annotated[int, BeforeValidator(lambda value: int(float(value)) if _is_whole(value) else value)]
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {str(value).lower()}.")
+    return value
 
 
-Checked = TypeVar("Checked", bound=BaseModel)
-
-
-def _is_whole(value: object) -> bool:
+def _whole(value: object) -> object:
+    """3.0 and "1e3" are whole; what is not is left for pydantic to explain."""
     try:
-        return not isinstance(value, bool) and float(value).is_integer()  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return False
+        number = float(_number(value))  # type: ignore[arg-type]
+    except (TypeError, OverflowError):
+        return value
+    except ValueError:
+        return _number(value)
+    return int(number) if number.is_integer() else value
+
+
+# YAML 1.1 reads 2e-4 as a string and yes as true; text boxes give text.
+Number = Annotated[float, BeforeValidator(_number)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -66,7 +76,7 @@ class LoraSettings(Settings):
         title="Alpha",
         description="Strength of the adapter: scaled by alpha / rank. Usually rank to twice the rank.",
     )
-    lora_dropout: float = Field(
+    lora_dropout: Number = Field(
         0.0, ge=0, lt=1, title="Dropout", description="Share of adapter inputs dropped while training."
     )
     target_modules: str | tuple[str, ...] = Field(
@@ -78,11 +88,11 @@ class LoraSettings(Settings):
 class TrainingSettings(Settings):
     """Fields of `trl.SFTConfig`."""
 
-    num_train_epochs: float = Field(3, gt=0, le=1000, title="Epochs", description="How often every row is seen.")
+    num_train_epochs: Number = Field(3, gt=0, le=1000, title="Epochs", description="How often every row is seen.")
     max_steps: Whole = Field(
         -1, ge=-1, le=10_000_000, title="Steps at most", description="Overrides epochs when above 0; -1 turns it off."
     )
-    learning_rate: float = Field(
+    learning_rate: Number = Field(
         2e-4,
         gt=0,
         le=1,
@@ -109,11 +119,11 @@ class TrainingSettings(Settings):
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
         "linear", title="Schedule", description="How the learning rate falls."
     )
-    warmup_steps: float = Field(
+    warmup_steps: Number = Field(
         0.03, ge=0, title="Warm-up", description="Below 1: a share of all steps; else a number of steps."
     )
-    weight_decay: float = Field(0.0, ge=0, le=1, title="Weight decay", description="Pulls adapter weights towards 0.")
-    max_grad_norm: float = Field(
+    weight_decay: Number = Field(0.0, ge=0, le=1, title="Weight decay", description="Pulls adapter weights towards 0.")
+    max_grad_norm: Number = Field(
         1.0, ge=0, le=1000, title="Gradient clipping", description="Longest gradient allowed; 0 turns it off."
     )
     optim: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"] = Field(
@@ -122,7 +132,7 @@ class TrainingSettings(Settings):
     logging_steps: Whole = Field(
         1, ge=1, le=10_000, title="Log every … steps", description="How often the training loss is read."
     )
-    eval_steps: float = Field(
+    eval_steps: Number = Field(
         0.2,
         gt=0,
         title="Check every … steps",
@@ -131,7 +141,7 @@ class TrainingSettings(Settings):
     gradient_checkpointing: bool = Field(
         False, title="Recompute activations", description="Saves memory for about a third more time. For large models."
     )
-    neftune_noise_alpha: float | None = Field(
+    neftune_noise_alpha: Number | None = Field(
         None,
         ge=0,
         le=100,
@@ -228,7 +238,10 @@ class RunConfig(Settings):
             raise UserError(
                 f"There is no config file or preset “{source}”. `python -m ftui presets` lists the presets."
             )
-        return cls.from_yaml(path.read_text(encoding="utf-8"), overrides)
+        try:
+            return cls.from_yaml(path.read_text(encoding="utf-8"), overrides)
+        except UnicodeDecodeError:
+            raise UserError(f"{path.name} is not a text file in UTF-8, so it is no config.") from None
 
     @classmethod
     def from_yaml(cls, text: str, overrides: Iterable[str] = ()) -> RunConfig:
@@ -313,4 +326,9 @@ def _override(values: Any, override: str) -> None:
         if not isinstance(values, dict) or not isinstance(values.setdefault(part, {}), dict):
             raise UserError(f"--set {override}: “{part}” holds no settings of its own.")
         values = values[part]
-    values[last] = yaml.safe_load(text)
+    if not isinstance(values, dict):
+        raise UserError(f"--set {override}: the config is no YAML mapping, so nothing can be set in it.")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        values[last] = text  # {{column}} and the like are no YAML, but a text

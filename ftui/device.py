@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -102,14 +102,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Lease:
-    """Who holds the accelerator. Training, evaluation and merging take it for long; chat takes it for a reply."""
+    """Who holds the accelerator. Runs take it for long; the chat takes it for a reply, and gives its memory up for a run."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._give_way: list[Callable[[], None]] = []
         self.holder: str | None = None
 
+    def on_run(self, give_way: Callable[[], None]) -> None:
+        """`give_way` is called whenever a run takes the accelerator, so that nothing idle sits in its memory."""
+        self._give_way.append(give_way)
+
     @contextmanager
-    def held_by(self, holder: str, timeout: float = 0) -> Iterator[None]:
+    def held_by(self, holder: str, timeout: float = 0, is_run: bool = True) -> Iterator[None]:
         """Holds the accelerator within the block. UserError names the one who has it, after `timeout` seconds."""
         if not self._lock.acquire(timeout=timeout) if timeout else not self._lock.acquire(blocking=False):
             raise UserError(
@@ -117,6 +122,8 @@ class Lease:
             )
         self.holder = holder
         try:
+            for give_way in self._give_way if is_run else ():
+                give_way()
             yield
         finally:
             self.holder = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,8 +39,8 @@ CHATML = (
 )
 CHAT_TEMPLATES = {"plain": PLAIN, "alpaca": ALPACA, "chatml": CHATML}
 
-# A special token inside data stands as E000 + (E100 + its number) + E001 while the template is rendered, so that it is
-# tokenized as the text it is and never obeyed.
+# A special token inside data stands as E000 + (E100 + its number) + E001 while the template is rendered, and is cut in two
+# before it is tokenized, so that it is read as the text it is and never obeyed.
 _SHIELD = re.compile("\ue000(.)\ue001")
 
 
@@ -67,7 +68,6 @@ class TokenView(NamedTuple):
 class Piece(NamedTuple):
     text: str
     learned: bool
-    literal: bool = False
 
 
 class Encoding:
@@ -78,7 +78,7 @@ class Encoding:
         self.notes: list[str] = []
         self._as_parts = False
         self.chat_template = self._choose(chat_template)
-        self._specials = [str(token) for token in tokenizer.all_special_tokens]
+        self._specials = [*map(str, tokenizer.all_special_tokens), "\ue000"]
         self._special_pattern = re.compile(
             "|".join(map(re.escape, sorted(self._specials, key=len, reverse=True))) or "(?!)"
         )
@@ -133,9 +133,8 @@ class Encoding:
     def stop_token_ids(self) -> list[int]:
         """Tokens that end an answer: the end of the turn as it is learned, and the tokenizer's own."""
         last = self._tokenize([Piece(self.end_of_turn, True)])[0]
-        stops = {self.tokenizer.eos_token_id}
-        if len(last) == 1:
-            stops.add(last[0])
+        is_token = len(last) == 1 or last[-1] in self.tokenizer.all_special_ids
+        stops = {self.tokenizer.eos_token_id, last[-1] if is_token else None}
         return sorted(stop for stop in stops if stop is not None)
 
     def save(self, folder: Path) -> None:
@@ -192,7 +191,7 @@ class Encoding:
             if message["role"] != "assistant":
                 continue
             asked = self._render(messages[:index], ask=True) if index else ""
-            start = len(asked) if text.startswith(asked) else self._find(text, message, turns[-1][1] if turns else 0)
+            start = len(asked) if text.startswith(asked) else self._find_start(text, message, asked)
             end = len(text)
             if index + 1 < len(messages):
                 until = self._render(messages[: index + 1], ask=False).rstrip()
@@ -205,7 +204,7 @@ class Encoding:
         asked = self._render(messages[:-1], ask=True)
         if text.startswith(asked):
             return text
-        answer = text[self._find(text, messages[-1], 0) :]
+        answer = text[self._find_start(text, messages[-1], asked) :]
         reasoning = _reasoning(messages[-1])
         if asked.rstrip().endswith("<think>"):
             return f"{asked}{reasoning}\n</think>\n\n{answer}"
@@ -220,15 +219,21 @@ class Encoding:
             return text[: end + len(self.end_of_turn)]
         return text.rstrip() + self.end_of_turn
 
+    def _find_start(self, text: str, message: Message, asked: str) -> int:
+        """Where an answer begins that the template opens otherwise than its prompt ends: behind all they have in common."""
+        if _reasoning(message) and _reasoning(message) not in text:
+            self._note("The chat template drops the reasoning of older answers; they are learned without it.")
+        return self._find(text, message, len(commonprefix([text, asked])))
+
     def _find(self, text: str, message: Message, after: int) -> int:
         content = _answer(message)
-        found = text.rfind(content) if after == 0 else text.find(content, after)
+        found = text.find(content, after)
         if not content or found < 0:
             raise UserError("the chat template does not write an answer of this conversation, so it cannot be learned")
         return found
 
     def _find_end(self, text: str, message: Message, start: int) -> int:
-        return self._end(text, self._find(text, message, max(start, 1)) + len(_answer(message)))
+        return self._end(text, self._find(text, message, start) + len(_answer(message)))
 
     def _end(self, text: str, end: int) -> int:
         """Where the turn ends whose content ends at `end`: behind its stop token, if that is not in there yet."""
@@ -276,13 +281,10 @@ class Encoding:
         return _SHIELD.sub(lambda match: self._specials[ord(match[1]) - 0xE100], text)
 
     def _unshielded(self, piece: Piece) -> Iterable[Piece]:
-        if "\ue000" not in piece.text:
-            return [piece]
-        parts = _SHIELD.split(piece.text)
-        return [
-            Piece(self._specials[ord(part) - 0xE100], piece.learned, True) if index % 2 else Piece(part, piece.learned)
-            for index, part in enumerate(parts)
-        ]
+        """The piece cut within each special token of the data, which so becomes the text it is."""
+        for index, part in enumerate(_SHIELD.split(piece.text)):
+            special = self._specials[ord(part) - 0xE100] if index % 2 else ""
+            yield from (Piece(text, piece.learned) for text in ((special[:1], special[1:]) if special else (part,)))
 
     # tokens
 
@@ -294,11 +296,6 @@ class Encoding:
         ids = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         if self._glue:
             ids = [tokens[1:] for tokens in ids]
-        for index, piece in enumerate(pieces):
-            if piece.literal:
-                ids[index] = self.tokenizer(piece.text, add_special_tokens=False, split_special_tokens=True)[
-                    "input_ids"
-                ]
         return ids
 
     def _find_glue(self) -> str:

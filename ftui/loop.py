@@ -16,8 +16,8 @@ from ftui.device import Lease, is_out_of_memory, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
-from ftui.examples import Examples, prepare
-from ftui.merge import as_trained, merge, prove
+from ftui.examples import Example, Examples, prepare
+from ftui.merge import Rounding, as_trained, is_streamed, merge, prove
 from ftui.models import check_tunable, load_model, load_tokenizer, model_folder, origin
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
@@ -26,20 +26,27 @@ from ftui.train import Trained, train
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+REPLY_SECONDS = 600  # a run waits for a reply that is being written
+
 
 def carry_out(run: Run, lease: Lease) -> str:
     """Carries a run out to its end, whatever that is, and returns its last state. Every failure is written to the run.
 
-    A run that was interrupted, stopped or failed goes on from its newest complete checkpoint. UserError for a finished one.
+    A run that was interrupted, stopped or failed goes on from its newest complete checkpoint. UserError for a finished
+    one, and for one that another process works on.
     """
     if run.written_state == "done":
         raise UserError(
             f"Run {run.run_id} is done, and a finished run is not trained again. Start a new one with its config."
         )
+    with run.held(), lease.held_by(f"run {run.run_id}", timeout=REPLY_SECONDS):
+        _carry_out(run)
+    return run.written_state
+
+
+def _carry_out(run: Run) -> None:
     try:
-        with run.held(), lease.held_by(f"run {run.run_id}"):
-            (run.path / "stop").unlink(missing_ok=True)  # a wish of an earlier sitting
-            _loop(run)
+        _loop(run)
     except Stopped:
         _end_early(run)
     except Exception as error:  # a run must never end silently; the sentence is for a person, the trace for us
@@ -47,7 +54,6 @@ def carry_out(run: Run, lease: Lease) -> str:
         run.end("failed", explain_failure(error), "error", trace=trace)
     finally:
         release_memory()
-    return run.written_state
 
 
 def _end_early(run: Run, steps: int | None = None) -> None:
@@ -114,7 +120,7 @@ def _loop(run: Run) -> None:
     if trained.stopped:
         return _end_early(run, trained.steps)
     with run.stage("evaluating", f"The tuned model answers the same {len(test)} rows."):
-        report = _report(run, encoding, trained.model, test, before)
+        report = _report(run, encoding, trained.model, test, before) if before else None
     with run.stage("merging", "Merging the adapter into the 16-bit base."):
         proof = _merge_and_prove(run, base_dir, trained.model, examples)
     run.write("README.md", _card(run, base_dir, examples, trained, report, proof))
@@ -131,13 +137,10 @@ def _saved_answers(run: Run) -> Answers | None:
 
 
 def _report(
-    run: Run, encoding: Encoding, model: PreTrainedModel, test: list[Any], before: Answers | None
-) -> dict[str, Any] | None:
-    if before is None:
-        return None
-    after = answer(model, encoding, test, run.config, lambda: run.stop_wanted)
-    if run.stop_wanted:
-        return None
+    run: Run, encoding: Encoding, model: PreTrainedModel, test: list[Example], before: Answers
+) -> dict[str, Any]:
+    """What the tuned model answers beside the base, written to the run."""
+    after = answer(model, encoding, test, run.config, lambda: False)
     report = compare(encoding, test, {"zero_shot": before, "tuned": after}, run.config)
     run.write("report.json", json.dumps(report, ensure_ascii=False, indent=1))
     run.write("report.md", report_markdown(report))
@@ -151,18 +154,23 @@ def _merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, example
     A 4-bit run learns on rounded weights. Usually the original ones serve the adapter as well; the proof tells.
     """
     held_out = [example.encoded for example in examples.validation or examples.test or examples.train]
-    merge(run, base_dir)
-    proof = {"base_weights": "original"} | prove(adapted, load_model(run.merged_dir).eval(), held_out)
-    if run.config.quantization.load_in_4bit and _loses(proof):
+
+    def merged(base_weights: str, rounding: Rounding | None) -> dict[str, Any]:
+        merge(run, base_dir, rounding)
+        return {"base_weights": base_weights} | prove(adapted, load_model(run.merged_dir).eval(), held_out)
+
+    proof = merged("original", None)
+    quantization = run.config.quantization
+    if quantization.load_in_4bit and _loses(proof) and is_streamed(run.adapter_dir, base_dir):
         run.log(
-            "message",
-            f"On the original weights the adapter loses: {_proof_sentence(proof)} Merging into the weights as they were trained on instead.",
-            proof=proof,
+            "message", f"On the original weights: {_proof_sentence(proof)} Trying the weights as they were in training."
         )
-        merge(run, base_dir, as_trained(run.config.quantization))
-        proof = {"base_weights": "rounded as in training"} | prove(adapted, load_model(run.merged_dir).eval(), held_out)
+        other = merged("rounded as in training", as_trained(quantization))
+        is_better = other["validation_loss_merged"] <= proof["validation_loss_merged"]
+        proof = other if is_better else merged("original", None)
+    level = "warning" if _loses(proof) else "info"
     run.write("proof.json", json.dumps(proof, indent=1))
-    run.log("message", f"Merged: {_proof_sentence(proof)}", proof=proof)
+    run.log("message", f"Merged into the {proof['base_weights']} weights: {_proof_sentence(proof)}", level, proof=proof)
     return proof
 
 
@@ -190,21 +198,19 @@ def evaluate_again(run: Run, lease: Lease) -> dict[str, Any]:
     """The comparison once more, base and adapter in the precision they were trained in. UserError without test rows."""
     with run.held(), lease.held_by(f"evaluating {run.run_id}"):
         base_dir = model_folder(run.config.base_model, run.config.revision)
+        adapted = load_adapted(run, base_dir)
         encoding = Encoding(load_tokenizer(run.adapter_dir))
         test = prepare(run.config, encoding).test[: run.config.evaluation.limit]
         if not test:
             raise UserError("This run has no test rows to compare on: its split keeps none, or evaluation.limit is 0.")
-        adapted = load_adapted(run, base_dir)
         with adapted.disable_adapter():
             before = answer(adapted, encoding, test, run.config, lambda: False)
-        report = _report(run, encoding, adapted, test, before)
-        assert report is not None
-        return report
+        return _report(run, encoding, adapted, test, before)
 
 
 def summary(run: Run) -> dict[str, Any]:
     """What `train --json` prints (design 4.1)."""
-    saved = next((event.data for event in run.events() if "train_loss" in event.data), {})
+    saved = next((event.data for event in reversed(run.events()) if "train_loss" in event.data), {})
     report, proof = run.read_json("report.json"), run.read_json("proof.json")
     return {
         "run": run.run_id,
@@ -235,7 +241,7 @@ def _card(
     config = run.config
     lines = [
         "---",
-        f"base_model: {config.base_model}",
+        f"base_model: {base_dir.name if Path(config.base_model).expanduser().is_dir() else config.base_model}",
         "library_name: transformers",
         "tags: [ftui, lora, sft]",
         "---",

@@ -58,6 +58,12 @@ def merge(run: Run, base_dir: Path, rounding: Rounding | None = None) -> Path:
     return run.merged_dir
 
 
+def is_streamed(adapter_dir: Path, base_dir: Path) -> bool:
+    """Whether the adapter is plain A and B on weights of the same name, so that it can be merged shard by shard."""
+    deltas = read_adapter(adapter_dir)
+    return deltas is not None and _fits(deltas, base_dir)
+
+
 def as_trained(settings: QuantizationSettings) -> Rounding:
     """Rounds a weight to 4 bits and back, so that merging yields the very function that was trained, in 16 bits."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit

@@ -142,13 +142,17 @@ class Run:
 
     def end(self, state: str, message: str, level: Level = "info", **data: Any) -> None:
         self.log("state", message, level, state=state, **data)
-        (self.path / "stop").unlink(missing_ok=True)
+        self.forget_stop()
 
     # stopping
 
     def stop(self, reason: Literal["stop", "shutdown"] = "stop") -> None:
         """Wishes the work to stop at the next safe place; after a shutdown it is to go on later."""
         self.write("stop", reason)
+
+    def forget_stop(self) -> None:
+        """Takes back a wish of an earlier sitting, before a run goes on."""
+        (self.path / "stop").unlink(missing_ok=True)
 
     @property
     def stop_wanted(self) -> bool:
@@ -221,12 +225,15 @@ class RunStore:
         return run
 
     def open(self, run_id: str) -> Run:
-        """The run of this name, or of the unique name that begins so. UserError when there is none."""
+        """The run of this name, or the only one whose name begins so. UserError when there is none."""
         if run_id not in self._open:
-            path = self.folder / run_id
-            if not re.fullmatch(r"[\w-]+", run_id) or not (path / "config.yaml").is_file():
-                raise UserError(f"There is no run “{run_id}” in {self.folder.name}. `python -m ftui runs` lists them.")
-            self._open[run_id] = Run(path)
+            names = [name for name in self._names() if run_id and name.startswith(run_id)]
+            if run_id not in names and len(names) != 1:
+                raise UserError(
+                    f"There is no run “{run_id[:80]}” in {self.folder.name}. `python -m ftui runs` lists them."
+                )
+            run_id = run_id if run_id in names else names[0]
+            self._open.setdefault(run_id, Run(self.folder / run_id))
         return self._open[run_id]
 
     def find(self, name: str) -> Run:
@@ -235,14 +242,17 @@ class RunStore:
         if name == "last" and runs:
             return runs[0]
         path = Path(name)
-        if path.is_dir() and (path / "config.yaml").is_file():
+        if len(name) < 256 and path.is_dir() and (path / "config.yaml").is_file():
             return Run(path)
         return self.open(name)
 
     def list(self) -> list[Run]:
         """All runs, the newest first."""
-        names = [path.parent.name for path in self.folder.glob("*/config.yaml") if not path.parent.name.startswith(".")]
-        return [self.open(name) for name in sorted(names, reverse=True) if re.fullmatch(r"[\w-]+", name)]
+        return [self.open(name) for name in sorted(self._names(), reverse=True)]
+
+    def _names(self) -> list[str]:
+        names = [path.parent.name for path in self.folder.glob("*/config.yaml")]
+        return [name for name in names if re.fullmatch(r"[\w-]+", name)]
 
     def keep_uploads(self, paths: Sequence[Path]) -> Path:
         """Copies uploaded files to where they stay for as long as runs need them: the file, or a folder of several."""
@@ -285,18 +295,16 @@ def _cannot_keep(error: OSError) -> UserError:
 
 def write_whole(path: Path, text: str) -> Path:
     """Writes under a temporary name in the same folder, flushes, and renames."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}-", delete=False, encoding="utf-8"
-    ) as file:
-        try:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        except OSError:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-    Path(file.name).chmod(0o644)
-    return Path(file.name).replace(path)
+        Path(name).chmod(0o644)
+        return Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _slug(config: RunConfig) -> str:
@@ -311,6 +319,7 @@ def _last_byte(file: Any) -> bytes:
 
 def _parse(line: bytes) -> Event | None:
     try:
-        return Event(**json.loads(line))
+        event = Event(**json.loads(line))
     except (ValueError, TypeError):
         return None
+    return event if isinstance(event.data, dict) else None

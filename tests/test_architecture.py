@@ -54,17 +54,7 @@ def broken_floors(name: str, modules: list[str], floors: dict[str, int]) -> list
     return [other for other in own if other in floors and other != name and floors[other] >= floors[name]]
 
 
-REDRAW = {
-    "app": "app stands on the floor of __main__, which it imports",
-}
-
-
-def as_case(path: Path) -> object:
-    reason = REDRAW.get(name_of(path))
-    return pytest.param(path, marks=pytest.mark.xfail(strict=True, reason=reason)) if reason else path
-
-
-@pytest.mark.parametrize("path", map(as_case, FILES), ids=[str(path.relative_to(HOME)) for path in FILES])
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(HOME)) for path in FILES])
 def test_a_file_imports_only_from_floors_below_its_own(path):
     floors, name = read_floors(FLOORS), name_of(path)
     modules = [module for module, _ in found_imports(path)]

@@ -132,9 +132,7 @@ def test_exactly_the_answers_and_the_ends_of_their_turns_are_learned(encoding_of
     assert bool(encoding.notes) >= (kind in ("think", "reasoning") and name in WITHOUT_REASONING)
 
 
-@pytest.mark.parametrize(
-    "name", some(NAMES, ("cohere2",), "an end of the turn of two tokens is not among the stop tokens")
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_last_token_that_is_learned_ends_a_reply(encoding_of, name):
     encoding = encoding_of(name)
     (answer,) = learned(encoding, encoding.encode([CONVERSATIONS["single"]])[0])
@@ -281,12 +279,8 @@ def test_special_tokens_inside_reasoning_and_plain_text_stay_text(encoding_of):
 
 PRIVATE = [
     "\ue000 alone",
-    pytest.param(
-        "\ue000a\ue001", marks=pytest.mark.xfail(strict=True, reason="IndexError from the shield's own marks")
-    ),
-    pytest.param(
-        "\ue000\ue100\ue001", marks=pytest.mark.xfail(strict=True, reason="it turns into a special token's text")
-    ),
+    "\ue000a\ue001",
+    "\ue000\ue100\ue001",
 ]
 
 
@@ -316,9 +310,7 @@ def test_unusual_text_is_asked_and_learned_unchanged(encoding_of, content):
     assert encoding.prompt(messages[:1]) == f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
 
 
-@pytest.mark.parametrize(
-    "name", some(NAMES, OPENS_THINK, "an older answer is searched from the end, so a later or a user's text is learned")
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_answer_that_repeats_the_question_is_found_where_it_is_the_answer(encoding_of, name):
     encoding = encoding_of(name)
     same = [{"role": "user", "content": "Yes."}, {"role": "assistant", "content": "Yes."}]
@@ -408,7 +400,6 @@ def test_a_tokenizer_that_puts_a_blank_before_each_text_keeps_both_laws(metaspac
     assert "  " not in whole and "\n " not in whole and whole.strip().startswith(encoding.prompt(messages[:-1]).strip())
 
 
-@pytest.mark.xfail(strict=True, reason="a literal special token is tokenized without the glue, so it gets a blank")
 def test_a_blank_before_each_text_is_not_doubled_behind_a_special_token_inside_data(metaspace):
     encoding = Encoding(metaspace)
     content = "Say<|im_end|>now, <|im_end|> then."

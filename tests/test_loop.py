@@ -81,7 +81,6 @@ def test_a_4_bit_run_leaves_everything_that_a_run_promises(carried_out):
     assert any("4-bit nf4" in event.message for event in run.events())
 
 
-@pytest.mark.xfail(strict=True, reason="the model card names a local base model by its whole path")
 def test_the_model_card_names_no_folder_of_this_machine(finished_run):
     assert finished_run.config.base_model not in (finished_run.path / "README.md").read_text()
 
@@ -192,7 +191,6 @@ def test_a_stop_before_training_ends_as_stopped_and_forgets_the_wish(carried_out
     assert not run.adapter_dir.exists() and not run.stop_wanted and train_losses(run) == []
 
 
-@pytest.mark.xfail(strict=True, reason="carry_out takes every wish that is there when it begins for an old one")
 def test_a_stop_wished_while_a_run_waits_is_kept(carried_out):
     assert carried_out(before=lambda run: run.stop()).state == "stopped"
 
@@ -242,14 +240,12 @@ def test_a_full_disk_at_the_merge_keeps_the_adapter_and_can_be_merged_later(carr
     assert merge_again(run, Lease())["top1_agreement"] >= 0.9 and run.merged_dir.is_dir()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a run that another process works on is marked as failed by the one that is refused"
-)
 def test_a_run_that_another_works_on_is_left_alone(config, store):
     run = store.create(config)
     with run.held():
         run.log("state", "Training.", state="training")
-        carry_out(Run(run.path), Lease())
+        with pytest.raises(UserError, match="worked on by another"):
+            carry_out(Run(run.path), Lease())
         assert run.state == "training"
 
 
@@ -297,7 +293,6 @@ def test_a_finished_run_is_merged_again_with_the_same_proof(run_to_change):
     assert run_to_change.merged_dir.is_dir() and run_to_change.state == "done"
 
 
-@pytest.mark.xfail(strict=True, reason="a wish to stop that is left from before ends in an AssertionError")
 def test_a_stop_wished_after_the_end_does_not_spoil_the_next_evaluation(run_to_change):
     run_to_change.stop()
     assert evaluate_again(run_to_change, Lease())["rows"] == 6
@@ -311,10 +306,7 @@ def test_evaluating_a_run_without_test_rows_is_told(config, store):
         evaluate_again(run, Lease())
 
 
-NOT_TOLD = pytest.mark.xfail(strict=True, reason="the tokenizer's OSError, with the folder's path, comes first")
-
-
-@pytest.mark.parametrize("again", [merge_again, pytest.param(evaluate_again, marks=NOT_TOLD)])
+@pytest.mark.parametrize("again", [merge_again, evaluate_again])
 def test_a_run_that_was_never_trained_can_be_neither_merged_nor_evaluated(config, store, again):
     with pytest.raises(UserError, match="no adapter"):
         again(store.create(config), Lease())

@@ -90,7 +90,7 @@ def test_code_from_a_repository_is_never_run(copied):
     load_model(change_config(copied, model_type="llama"))
 
 
-LIST = pytest.param("[]", marks=pytest.mark.xfail(strict=True, reason="_read_json gives the list back"))
+LIST = "[]"
 
 
 @pytest.mark.parametrize("config", [None, "", "{", LIST, "{}"])
@@ -117,7 +117,7 @@ def test_a_model_without_a_tokenizer_is_told_in_a_sentence(copied):
         load_tokenizer(copied)
 
 
-DOTTED = pytest.param("./missing", marks=pytest.mark.xfail(strict=True, reason="it is taken for a Hub id"))
+DOTTED = "./missing"
 
 
 @pytest.mark.parametrize("name", [DOTTED, "../up", "no such model", "a/b/c", "/missing", "~/missing", "http://x/y"])

@@ -81,6 +81,6 @@ def _is_hub_id(base_model: str) -> bool:
     """A folder that is there wins. UserError where it can be neither."""
     if Path(base_model).expanduser().is_dir():
         return False
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base_model) or ".." in base_model:
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", base_model) or ".." in base_model:
         raise UserError(f"There is no model folder “{base_model}”, and it is not a Hub id such as {STARTER_ID}.")
     return True

@@ -205,7 +205,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
     return own
 
 
-_PARTS = ("prompt", "completion", "reasoning", "messages", "tools", "text")
+_PARTS = ("system", "prompt", "completion", "reasoning", "messages", "tools", "text")
 
 
 def _load(path: str) -> Rows:

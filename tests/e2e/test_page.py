@@ -19,7 +19,8 @@ def open_tab(page: Page, name: str) -> None:
 def test_the_data_tab_shows_what_will_be_learned_token_by_token(page: Page) -> None:
     open_tab(page, "Data")
     seen = page.locator("#seen")
-    expect(seen).to_contain_text("400 rows: 400 can be used, 0 are left out", timeout=MINUTE)
+    expect(page.locator("#facts")).to_contain_text("400 rows: 400 can be used, 0 are left out", timeout=MINUTE)
+    expect(page.locator("#problems")).to_contain_text("The doctor found nothing wrong")
     learned = seen.locator(".tokens").first.locator(".token.learned")
     assert re.fullmatch(r'\{"product":.*\}<\|im_end\|>', "".join(learned.all_text_contents()))
 
@@ -36,13 +37,37 @@ def test_an_uploaded_csv_is_recognized_and_its_columns_are_put_in_place_by_choos
     expect(page.locator("#template_completion textarea")).to_have_value("{{antwort}}")
     page.locator("#template_prompt textarea").fill("{{frage}}")
     page.locator("#show_examples").click()
-    expect(page.locator("#seen")).to_contain_text("40 rows: 40 can be used", timeout=MINUTE)
+    expect(page.locator("#facts")).to_contain_text("40 rows: 40 can be used", timeout=MINUTE)
     expect(page.locator("#seen .token.learned").first).to_be_visible()
+
+
+def test_the_doctor_holds_the_start_until_its_fix_is_taken_which_can_be_undone(page: Page, server: Server) -> None:
+    lines = [
+        "question,answer",
+        *(f"What is {i} plus {i}?,It is {2 * i}." for i in range(60)),
+        "What is nothing?,",
+        "Why?,",
+    ]
+    open_tab(page, "Data")
+    page.get_by_role("button", name="Paste rows").click()
+    page.locator("#pasted textarea").fill("\n".join(lines))
+    page.locator("#paste").click()
+    expect(page.locator("#problems")).to_contain_text("error", timeout=MINUTE)
+    open_tab(page, "Train")
+    page.locator("#start").click()
+    expect(page.locator(".toast-body").first).to_contain_text("2 rows", timeout=MINUTE)
+    expect(page.locator("#anyway")).to_be_visible()
+    assert not list(server.runs.glob("*/config.yaml"))
+    open_tab(page, "Data")
+    page.locator("#mend").click()
+    expect(page.locator("#facts")).to_contain_text("60 rows: 60 can be used", timeout=MINUTE)
+    page.locator("#undo").click()
+    expect(page.locator("#facts")).to_contain_text("62 rows: 60 can be used", timeout=MINUTE)
 
 
 def test_an_unknown_placeholder_is_named_with_the_closest_column(page: Page) -> None:
     open_tab(page, "Data")
-    expect(page.locator("#seen")).to_contain_text("400 rows", timeout=MINUTE)
+    expect(page.locator("#facts")).to_contain_text("400 rows", timeout=MINUTE)
     page.locator("#template_prompt textarea").fill("{{texte}}")
     page.locator("#show_examples").click()
     expect(page.locator(".toast-body").first).to_contain_text("text", timeout=MINUTE)
@@ -62,11 +87,11 @@ def test_a_wrong_number_is_explained_and_nothing_starts(page: Page, server: Serv
 def test_the_form_shows_the_settings_of_the_preset_that_it_starts_with(page: Page) -> None:
     open_tab(page, "Train")
     page.get_by_role("button", name="All settings").click()
-    expect(page.get_by_label("Steps at most")).to_have_value("48")
+    expect(page.get_by_label("Epochs")).to_have_value("0.6")
     page.get_by_label("Preset").click()
     page.get_by_role("option", name="Text to one of twelve labels").last.click()
     expect(page.get_by_label("Batch size")).to_have_value("8", timeout=MINUTE)
-    expect(page.get_by_label("Steps at most")).to_have_value("-1")
+    expect(page.get_by_label("Epochs")).to_have_value("1")
 
 
 def test_the_page_speaks_spanish(browser: Browser, server: Server) -> None:
