@@ -15,7 +15,7 @@ from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import PARTS, Example, Examples, prepare
 from ftui.models import load_tokenizer, model_folder
-from ftui.plan import plan
+from ftui.plan import plan_of
 
 BINS = 20
 WORST = 10
@@ -41,9 +41,8 @@ def look(config: RunConfig, report: Callable[[str], None] = print) -> Look:
     base_dir = model_folder(config.base_model, config.revision, report=report, weights=False)
     encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
     examples = prepare(config, encoding, rows)
-    rows = _all_rows(config, rows, examples)
-    problems = examine(config, encoding, rows, examples)
-    return Look(rows, encoding, examples, problems, json.loads((base_dir / "config.json").read_text("utf-8")))
+    problems = examine(config, encoding, examples.rows, examples)
+    return Look(examples.rows, encoding, examples, problems, json.loads((base_dir / "config.json").read_text("utf-8")))
 
 
 def check(config: RunConfig, report: Callable[[str], None] = print, device: Device | None = None) -> dict[str, Any]:
@@ -59,16 +58,10 @@ def numbers(config: RunConfig, found: Look, device: Device | None = None) -> dic
         "splits": {part: len(getattr(found.examples, part)) for part in PARTS},
         "problems": [_as_values(problem) for problem in found.problems],
         "tokens": token_numbers(found.examples, config.training.max_length),
-        "plan": _plan(config, found.model_config, found.examples, device, notes),
+        "plan": _plan(config, found, device, notes),
         "suggested_epochs": suggested_epochs(len(found.examples.train)),
         "notes": notes,
     }
-
-
-def _all_rows(config: RunConfig, rows: Rows, examples: Examples) -> Rows:
-    """The rows that the row numbers count: with those of a validation or test file, where there is one."""
-    last = max(example.row for part in PARTS for example in getattr(examples, part))
-    return rows if last < len(rows) else config.split.apply(rows).rows
 
 
 def _as_values(problem: Problem) -> dict[str, Any]:
@@ -82,19 +75,9 @@ def _as_values(problem: Problem) -> dict[str, Any]:
     }
 
 
-def _plan(
-    config: RunConfig, model_config: dict[str, Any], examples: Examples, device: Device | None, notes: list[str]
-) -> dict[str, Any] | None:
-    lengths = [len(example.encoded.input_ids) for example in examples.train]
+def _plan(config: RunConfig, found: Look, device: Device | None, notes: list[str]) -> dict[str, Any] | None:
     try:
-        planned = plan(
-            config,
-            model_config,
-            lengths,
-            device or this_device(),
-            trained=sum(example.encoded.trained for example in examples.train),
-            validated=sum(len(example.encoded.input_ids) for example in examples.validation),
-        )
+        planned = plan_of(config, found.examples, found.model_config, device or this_device())
     except UserError as error:
         notes.append(str(error))
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from os.path import commonprefix
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 IGNORED = -100
+BATCH = 1000
 
 PLAIN = (
     "{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content + eos_token + '\n' }}"
@@ -77,6 +79,7 @@ class Encoding:
         self.tokenizer = tokenizer
         self.notes: list[str] = []
         self._as_parts = False
+        self._special_names = dict(tokenizer.special_tokens_map)
         self.chat_template = self._choose(chat_template)
         self._specials = [*map(str, tokenizer.all_special_tokens), "\ue000"]
         self._special_pattern = re.compile(
@@ -93,9 +96,12 @@ class Encoding:
 
         UserError where the template cannot render a conversation; the caller knows the row.
         """
-        examples = [self._pieces(messages) for messages in conversations]
-        ids = iter(self._tokenize([piece for pieces in examples for piece in pieces]))
-        return [_assemble([(piece, next(ids)) for piece in pieces], max_length) for pieces in examples]
+        conversations, encoded = iter(conversations), []
+        while batch := list(islice(conversations, BATCH)):  # a batch at a time: the tokenizer's own records are large
+            examples = [self._pieces(messages) for messages in batch]
+            ids = iter(self._tokenize([piece for pieces in examples for piece in pieces]))
+            encoded += [_assemble([(piece, next(ids)) for piece in pieces], max_length) for pieces in examples]
+        return encoded
 
     def explain(self, messages: Sequence[Message], max_length: int | None = None) -> list[TokenView]:
         """Every token of the example as text, with what becomes of it."""
@@ -146,21 +152,27 @@ class Encoding:
 
     def _render(self, messages: Sequence[Message], ask: bool) -> str:
         from jinja2.exceptions import TemplateError
+        from transformers.utils.chat_template_utils import render_jinja_template
 
         tools = next((message["tools"] for message in messages if message.get("tools")), None)
         try:
-            return self.tokenizer.apply_chat_template(
-                [self._as_rendered(message) for message in messages],
+            rendered, _ = render_jinja_template(
+                conversations=[[self._as_rendered(message) for message in messages]],
                 tools=tools,
                 chat_template=self.chat_template,
-                tokenize=False,
                 add_generation_prompt=ask,
+                **self._special_names,
             )
+            return rendered[0]
         except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
             raise UserError(f"the chat template refuses these messages: {error}") from None
 
+    def _asked(self, messages: Sequence[Message]) -> str:
+        """The prompt for what comes after `messages`; nothing where an answer comes first."""
+        return self._render(messages, ask=True) if messages else ""
+
     def _as_rendered(self, message: Message) -> Message:
-        message = {key: value for key, value in message.items() if key not in ("weight", "tools")}
+        message = {key: value for key, value in message.items() if key not in ("weight", "tools") and value is not None}
         return {**message, "content": [{"type": "text", "text": message["content"]}]} if self._as_parts else message
 
     def _prompt_pieces(self, messages: Sequence[Message]) -> list[Piece]:
@@ -176,11 +188,13 @@ class Encoding:
             return self._split(text, [(0, len(text), True)])
         messages = self._prepare(messages)
         text = self._render(messages, ask=False)
-        if messages[-1]["role"] == "assistant":
-            text = self._ended(self._opened(text, messages))
-        return self._split(text, self._turns(messages, text))
+        if messages[-1]["role"] != "assistant":
+            return self._split(text, self._turns(messages, text))
+        asked = self._asked(messages[:-1])
+        text = self._ended(self._opened(text, messages, asked))
+        return self._split(text, self._turns(messages, text, asked))
 
-    def _turns(self, messages: list[Message], text: str) -> list[tuple[int, int, bool]]:
+    def _turns(self, messages: list[Message], text: str, last_asked: str | None = None) -> list[tuple[int, int, bool]]:
         """Where each assistant turn stands in `text`, and whether it is learned.
 
         It begins where the prompt for it ends. It ends where a rendering that stops after it ends, or, where the
@@ -190,7 +204,8 @@ class Encoding:
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            asked = self._render(messages[:index], ask=True) if index else ""
+            is_last = index == len(messages) - 1
+            asked = last_asked if is_last and last_asked is not None else self._asked(messages[:index])
             start = len(asked) if text.startswith(asked) else self._find_start(text, message, asked)
             end = len(text)
             if index + 1 < len(messages):
@@ -199,9 +214,8 @@ class Encoding:
             turns.append((start, end, message.get("weight", 1) != 0))
         return turns
 
-    def _opened(self, text: str, messages: list[Message]) -> str:
+    def _opened(self, text: str, messages: list[Message], asked: str) -> str:
         """`text` with its last turn begun as the prompt for it ends: a `<think>` that the prompt opens is closed again."""
-        asked = self._render(messages[:-1], ask=True)
         if text.startswith(asked):
             return text
         answer = text[self._find_start(text, messages[-1], asked) :]
@@ -293,7 +307,10 @@ class Encoding:
         if not pieces:
             return []
         texts = [self._glue + piece.text for piece in pieces]
-        ids = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        # Without offsets, which nobody reads: a fifth faster than the tokenizer's own call.
+        ids = [
+            found.ids for found in self.tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        ]
         if self._glue:
             ids = [tokens[1:] for tokens in ids]
         return ids
@@ -384,8 +401,10 @@ class Encoding:
 
 
 def _assemble(parts: list[tuple[Piece, list[int]]], max_length: int | None) -> Encoded:
-    input_ids = [token for _, ids in parts for token in ids]
-    labels = [token if piece.learned else IGNORED for piece, ids in parts for token in ids]
+    input_ids, labels = [], []
+    for piece, ids in parts:
+        input_ids += ids
+        labels += ids if piece.learned else [IGNORED] * len(ids)
     cut = max(0, len(input_ids) - max_length) if max_length is not None else 0
     return Encoded(input_ids[:max_length], labels[:max_length], cut)
 

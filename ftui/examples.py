@@ -46,15 +46,22 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True)
 class Examples:
-    """`broken`: rows that could not even be read. `cut`: rows whose end `max_length` cut off, still used."""
+    """`broken`: rows that could not even be read. `cut`: rows whose end `max_length` cut off, still used.
 
+    `rows` are all that the row numbers count: those of a validation or test file stand at the end.
+    """
+
+    rows: Rows
     train: list[Example]
     validation: list[Example]
     test: list[Example]
     left_out: list[LeftOut]
     cut: list[int]
     broken: tuple[BrokenRow, ...]
-    sha256: str
+
+    @property
+    def sha256(self) -> str:
+        return self.rows.sha256
 
     def notes(self) -> list[str]:
         """What a person should know of these rows, one sentence each."""
@@ -90,7 +97,7 @@ def prepare(config: RunConfig, encoding: Encoding, rows: Rows | None = None) -> 
             f"No row is left to train on: {len(left_out)} of {len(split.rows)} rows cannot be used.{reason}"
         )
     cut = [example.row for part in parts.values() for example in part if example.encoded.cut]
-    return Examples(**parts, left_out=left_out, cut=cut, broken=rows.problems, sha256=split.rows.sha256)
+    return Examples(rows=split.rows, **parts, left_out=left_out, cut=cut, broken=rows.problems)
 
 
 def _encode(

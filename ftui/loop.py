@@ -19,6 +19,7 @@ from ftui.evaluate import Answers, answer, compare, headline, report_markdown
 from ftui.examples import Example, Examples, prepare
 from ftui.merge import Rounding, as_trained, is_streamed, merge, prove
 from ftui.models import check_tunable, load_model, load_tokenizer, model_folder, origin
+from ftui.plan import plan_of
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
 from ftui.train import Trained, train
@@ -100,6 +101,7 @@ def _loop(run: Run) -> None:
             f"{len(examples.train)} rows to learn from, {len(examples.validation)} to watch, {len(examples.test)} kept out for the test.",
         )
         run.log("message", f"Base model: {origin(config.base_model, base_dir)}. Computing in {_precision(run)}.")
+        _plan(run, base_dir, examples)
         model = load_model(base_dir, config.quantization)
     test = examples.test[: config.evaluation.limit]
     before = _saved_answers(run)
@@ -125,6 +127,16 @@ def _loop(run: Run) -> None:
         proof = _merge_and_prove(run, base_dir, trained.model, examples)
     run.write("README.md", _card(run, base_dir, examples, trained, report, proof))
     run.end("done", headline(report) if report else "Done: trained and merged.")
+
+
+def _plan(run: Run, base_dir: Path, examples: Examples) -> None:
+    """Writes down what the run was expected to take, to stand beside what it took."""
+    try:
+        model_config = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
+        planned = plan_of(run.config, examples, model_config, this_device())
+    except UserError as error:
+        return run.log("message", str(error))
+    run.log("message", f"The plan: {planned.sentence} {planned.basis}", plan=planned._asdict())
 
 
 def _saved_answers(run: Run) -> Answers | None:

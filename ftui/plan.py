@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from ftui.config import RunConfig, TrainingSettings
 from ftui.device import Device
 from ftui.errors import UserError
+from ftui.examples import Examples
 
 # Dense matrix multiplication in 16 bits as reached in practice, in TFLOP/s; the first name that fits counts.
 GPUS = {
@@ -129,7 +130,7 @@ def plan(
     """The plan for rows of these lengths. `trained`: how many of all their tokens are learned (all, if None);
     `validated`: tokens of the validation rows. UserError where the model's size cannot be told."""
     size = Dimensions.of(model_config)
-    steps = steps_of(config.training, len(lengths))
+    steps = config.training.steps(len(lengths))
     mean = sum(lengths) / max(len(lengths), 1)
     per_step = config.training.per_device_train_batch_size * config.training.gradient_accumulation_steps
     by_epochs = config.training.max_steps <= 0
@@ -156,12 +157,16 @@ def plan(
     )
 
 
-def steps_of(settings: TrainingSettings, rows: int) -> int:
-    """Optimizer steps of a run on `rows` rows, as transformers counts them."""
-    if settings.max_steps > 0:
-        return settings.max_steps
-    per_epoch = math.ceil(math.ceil(rows / settings.per_device_train_batch_size) / settings.gradient_accumulation_steps)
-    return math.ceil(per_epoch * settings.num_train_epochs)
+def plan_of(config: RunConfig, examples: Examples, model_config: dict[str, Any], device: Device) -> Plan:
+    """The plan for rows that are encoded already. UserError where the model's size cannot be told."""
+    return plan(
+        config,
+        model_config,
+        [len(example.encoded.input_ids) for example in examples.train],
+        device,
+        trained=sum(example.encoded.trained for example in examples.train),
+        validated=sum(len(example.encoded.input_ids) for example in examples.validation),
+    )
 
 
 def peak_memory(

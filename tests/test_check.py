@@ -3,16 +3,19 @@
 import json
 
 import pytest
-import tiny
 
 from ftui.__main__ import main
 from ftui.check import check, report_html, report_markdown, token_numbers
 from ftui.config import RunConfig
+from ftui.dataset import Rows
 from ftui.device import Device
 from ftui.encoding import Encoded
 from ftui.examples import Example, Examples, LeftOut
+from tests import tiny
 
 LAPTOP = Device("cpu", "CPU", 16 * 10**9, 2, True)
+
+ANY_ROWS = Rows.from_list([{"text": "none of these are looked at"}])
 
 
 def example(row, length, learned, cut=0):
@@ -35,7 +38,7 @@ def test_the_numbers_are_those_of_the_rows(config):
 
 def test_token_numbers_count_what_is_left_and_show_how_long_it_was():
     rows = [example(number, 10 * (number + 1), 5) for number in range(9)] + [example(9, 95, 5, cut=5)]
-    found = token_numbers(Examples(rows[:8], rows[8:9], rows[9:], [LeftOut(10, "no")], [9], (), ""), 95)
+    found = token_numbers(Examples(ANY_ROWS, rows[:8], rows[8:9], rows[9:], [LeftOut(10, "no")], [9], ()), 95)
     assert (found["total"], found["trained"], found["share"]) == (545, 50, 0.0917)
     assert (found["p50"], found["p95"], found["max"]) == (50, 100, 100)
     assert (found["cut_rows"], found["lost"], found["nothing_learned"]) == (1, 5, 1)
@@ -45,7 +48,7 @@ def test_token_numbers_count_what_is_left_and_show_how_long_it_was():
 
 def test_the_histogram_holds_every_row_once():
     rows = [example(number, length, 1) for number, length in enumerate([1, 2, 3, 40, 41, 60])]
-    found = token_numbers(Examples(rows, [], [], [], [], (), ""), 100)
+    found = token_numbers(Examples(ANY_ROWS, rows, [], [], [], [], ()), 100)
     assert sum(part["rows"] for part in found["histogram"]) == 6
     assert found["histogram"][0] == {"from": 1, "to": 3, "rows": 3}
     assert found["histogram"][-1] == {"from": 58, "to": 60, "rows": 1}

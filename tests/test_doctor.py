@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import tiny
 
 from ftui.config import RunConfig
 from ftui.dataset import DatasetSource, Rows
@@ -13,6 +12,7 @@ from ftui.doctor.near import near_duplicates
 from ftui.encoding import IGNORED, Encoding
 from ftui.examples import Examples, prepare
 from ftui.models import load_tokenizer
+from tests import tiny
 
 PAIR = {"prompt": "{{text}}", "completion": "{{answer}}"}
 CHAT = {"messages": "messages"}

@@ -15,7 +15,7 @@ from ftui.ui.data_tab import data_tab
 from ftui.ui.language import catalogue, say
 from ftui.ui.model_tab import model_tab
 from ftui.ui.preview import Preview
-from ftui.ui.train_tab import train_tab
+from ftui.ui.train_tab import is_eventful, train_tab
 
 THEME = gr.themes.Default(
     primary_hue="indigo",
@@ -43,10 +43,11 @@ def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel) -
                 model = model_tab(first, studio)
             with gr.Tab(say("Data"), id="data") as tab:
                 data = data_tab(first, store, preview, model, tab)
-            with gr.Tab(say("Train"), id="train"):
-                to_chat = train_tab(first, store, trainer, {**model, **data}, studio, preview)
+            with gr.Tab(say("Train"), id="train") as tab:
+                to_chat = train_tab(first, store, trainer, preview, {**model, **data}, studio, tab)
             with gr.Tab(say("Chat"), id="chat") as tab:
                 chat_tab(store, chat, to_chat, tabs, tab)
+        studio.load(lambda: gr.Tabs(selected="train") if is_eventful(store) else gr.skip(), outputs=tabs, queue=False)
     studio.queue(max_size=32)
     studio.state_session_capacity = 200
     return studio

@@ -131,7 +131,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
         except UserError as error:
             raise tell(error) from None
 
-    def check_rows(request: gr.Request, order: str, search: str, *values: Any) -> list[Any]:
+    def check_rows(request: gr.Request, before: list[str], order: str, search: str, *values: Any) -> list[Any]:
         try:
             config, voice = shown.read(values), Voice(request)
             found = preview.look(config)
@@ -143,7 +143,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
         return [
             facts_html(examined, voice),
             problems_html(examined, voice),
-            gr.Row(visible=bool(fixes)),
+            gr.Row(visible=bool(fixes or before)),
             gr.Dropdown(choices=fixes, value=next((code for _, code in fixes), None)),
             0,
             rows_html(found, picked, 0, config.training.max_length, voice),
@@ -181,18 +181,20 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
 
     checked = [facts, problems, mending, fix, page, seen]
     asking = [order, search, *shown.inputs]
-    tab.select(show_rows, path, table, **private).then(check_rows, asking, checked, **private)
+    tab.select(show_rows, path, table, **private).then(check_rows, [before, *asking], checked, **private)
     kept = upload.upload(keep_uploads, upload, path, **private)
     written = paste.click(keep_text, pasted, path, **private)
     for chosen in (path.input, read.click, kept.success, written.success):
-        chosen(propose_template, path, [*table, *proposed], **private).success(check_rows, asking, checked, **private)
-    gr.on([look.click, order.input, search.submit], check_rows, asking, checked, **private)
+        chosen(propose_template, path, [*table, *proposed], **private).success(
+            check_rows, [before, *asking], checked, **private
+        )
+    gr.on([look.click, order.input, search.submit], check_rows, [before, *asking], checked, **private)
     on.click(next_rows, [page, *asking], [page, seen], **private)
     back.click(previous_rows, [page, *asking], [page, seen], **private)
     mended = mend.click(mend_rows, [fix, before, path, *shown.inputs], [path, before], **private)
     undone = undo.click(undo_fix, [before, path], [path, before], **private)
     for changed in (mended.success, undone.success):
-        changed(show_rows, path, table, **private).success(check_rows, asking, checked, **private)
+        changed(show_rows, path, table, **private).success(check_rows, [before, *asking], checked, **private)
 
     @question.input(inputs=[question, prompt], outputs=prompt, api_visibility="private")
     def put_question(column: str, prompt: str) -> str:

@@ -82,6 +82,12 @@ SPANISH = {
     "error": "error",
     "warning": "aviso",
     "Start although the doctor objects": "Empezar aunque el doctor objete",
+    "{steps} steps, about {time}, {memory} GB of memory, {disk} GB of disk": "{steps} pasos, unos {time}, {memory} GB de memoria, {disk} GB de disco",
+    "planned {time} and {memory} GB, took {actual_time} and {actual_memory} GB": "previsto {time} y {memory} GB, real {actual_time} y {actual_memory} GB",
+    "estimate": "estimación",
+    "fits": "cabe",
+    "tight": "justo",
+    "does not fit": "no cabe",
     # train
     "Preset": "Ajuste preparado",
     "Fills in everything: model, data, template and settings.": "Rellena todo: modelo, datos, plantilla y ajustes.",

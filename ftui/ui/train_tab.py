@@ -9,7 +9,9 @@ import gradio as gr
 
 from ftui.background import BackgroundTrainer
 from ftui.config import RunConfig, presets
+from ftui.device import this_device
 from ftui.errors import UserError
+from ftui.plan import Plan, plan_of
 from ftui.runs import ENDED, WORKING, Event, Run, RunStore
 from ftui.ui.fieldset import Fields, Form, fieldset, tell
 from ftui.ui.language import Voice, say
@@ -32,7 +34,13 @@ PROOF_ROWS = 12
 
 
 def train_tab(
-    first: RunConfig, store: RunStore, trainer: BackgroundTrainer, before: Fields, studio: gr.Blocks, preview: Preview
+    first: RunConfig,
+    store: RunStore,
+    trainer: BackgroundTrainer,
+    preview: Preview,
+    before: Fields,
+    studio: gr.Blocks,
+    tab: gr.Tab,
 ) -> gr.Button:
     """Returns the button that leads to the chat. `before`: the inputs of the tabs before this one."""
     known = {preset.name: preset for preset in presets()}
@@ -49,6 +57,7 @@ def train_tab(
             length = gr.Radio(
                 [(say(label), key) for key, label in LENGTHS.items()], value="standard", label=say("How long")
             )
+            planned = gr.HTML(elem_id="plan", padding=False)
             anyway = gr.Checkbox(False, label=say("Start although the doctor objects"), visible=False, elem_id="anyway")
             with gr.Row():
                 start = gr.Button(say("Start training"), variant="primary", elem_id="start")
@@ -169,9 +178,25 @@ def train_tab(
             run.stop()
         return _snapshot(store, trainer, "", Voice(request))
 
-    @preset.input(inputs=preset, outputs=[needs, *form.inputs], api_visibility="private")
+    def show_plan(request: gr.Request, length: str, *values: Any) -> str:
+        """Nothing while the form cannot be read: what is wrong is said at the start, not at every letter."""
+        try:
+            config = _lengthened(form.read(values), length)
+            found = preview.look(config)
+            return _plan(plan_of(config, found.examples, found.model_config, this_device()), Voice(request))
+        except UserError as error:
+            return f"<p class='quiet'>{escape(str(error))}</p>"
+
+    planning = {"api_visibility": "private", "show_progress": "hidden"}
+    tab.select(show_plan, [length, *form.inputs], planned, **planning)
+    length.input(show_plan, [length, *form.inputs], planned, **planning)
+
     def use_preset(name: str) -> list[Any]:
         return [say(known[name].needs), *form.fill(known[name].config)]
+
+    preset.input(use_preset, preset, [needs, *form.inputs], api_visibility="private").then(
+        show_plan, [length, *form.inputs], planned, **planning
+    )
 
     @show_yaml.click(inputs=form.inputs, outputs=yaml, api_visibility="private")
     def show_config(*values: Any) -> str:
@@ -212,9 +237,30 @@ def _lengthened(config: RunConfig, length: str) -> RunConfig:
     return config.model_copy(update={"training": training.model_copy(update=change)})
 
 
+def is_eventful(store: RunStore) -> bool:
+    """Whether a person who opens the page wants to see the run first: it works, or was interrupted."""
+    run = _shown_run(store)
+    return run is not None and run.state in (*WORKING, "queued", "interrupted")
+
+
 def _shown_run(store: RunStore) -> Run | None:
     """The run at work, else the one that ended last: the newest that is not waiting in the queue."""
     return store.working() or next(iter(store.list()), None)
+
+
+def _plan(plan: Plan, voice: Voice) -> str:
+    """What the run will take, and whether it fits, with the basis of the estimate."""
+    numbers = voice(
+        "{steps} steps, about {time}, {memory} GB of memory, {disk} GB of disk",
+        steps=voice.number(plan.steps),
+        time=_duration(plan.seconds),
+        memory=voice.number(plan.peak_memory_bytes / 1e9, 1),
+        disk=voice.number(plan.disk_bytes / 1e9, 1),
+    )
+    mark = {"fits": "good", "tight": "warn", "does not fit": "bad"}[plan.verdict]
+    advice = f"<p class='warn'>{escape(plan.advice)}</p>" if plan.advice else ""
+    basis = f"<details><summary class='quiet'>{escape(voice('estimate'))}</summary><p class='quiet'>{escape(plan.basis)}</p></details>"
+    return f"<div class='card plan'><p><b class='{mark}'>{escape(voice(plan.verdict))}</b> {escape(numbers)}</p>{advice}{basis}</div>"
 
 
 def _snapshot(store: RunStore, trainer: BackgroundTrainer, seen: str, voice: Voice) -> list[Any]:
@@ -272,11 +318,26 @@ def _status(run: Run, state: str, events: list[Event], voice: Voice) -> str:
             if value is not None:
                 facts.append(voice(words, loss=voice.number(value, 3)))
     share = 1.0 if state == "done" else share
+    if state == "done" and (compared := _planned_beside_actual(events, measured, voice)):
+        facts.append(compared)
     bar = f"<progress max='1' value='{share:.3f}' aria-label='{escape(voice('Training'))}'></progress>"
     return (
         f"<div class='card status {state}'><p class='phase' role='status' aria-live='polite'><b>{escape(voice(PHASES[state]))}</b> "
         f"<span>{escape(sentence)}</span></p>{bar}<p class='numbers'>{' · '.join(map(escape, facts))}</p>"
         f"<p class='quiet'>{escape(run.run_id)} · {escape(run.config.base_model)}</p></div>"
+    )
+
+
+def _planned_beside_actual(events: list[Event], measured: list[dict[str, Any]], voice: Voice) -> str | None:
+    plan = next((event.data["plan"] for event in events if "plan" in event.data), None)
+    if not plan or not measured:
+        return None
+    return voice(
+        "planned {time} and {memory} GB, took {actual_time} and {actual_memory} GB",
+        time=_duration(plan["seconds"]),
+        memory=voice.number(plan["peak_memory_bytes"] / 1e9, 1),
+        actual_time=_duration(measured[-1]["seconds"]),
+        actual_memory=voice.number(max(data["memory"] for data in measured) / 1e9, 1),
     )
 
 
