@@ -81,7 +81,12 @@ def _config(steps: int):
         "dataset": {"path": "unused"},
         "template": {"system": "{{task}}", "prompt": "{{question}}", "completion": "{{answer}}"},
         "split": {"validation": 32, "test": 0},
-        "training": {"max_steps": steps, "per_device_train_batch_size": 8, "learning_rate": 2e-4, "eval_steps": 1000},
+        "training": {
+            "max_steps": steps,
+            "per_device_train_batch_size": 8,
+            "learning_rate": 2e-4,
+            "eval_steps": 1000,
+        },  # one check, after the last step: it is not measured
     }
     return RunConfig.parse(values)
 
@@ -115,7 +120,6 @@ def _ftui(steps: int) -> dict:
     config, encoding, examples, model = _prepared(steps)
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(config, model, encoding, examples, Path(folder))
-        trainer.eval_dataset, trainer.args.eval_strategy, trainer.args.save_strategy = None, "no", "no"
         return _measured(trainer, examples)
 
 

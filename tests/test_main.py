@@ -77,7 +77,7 @@ def test_train_in_a_terminal_ends_with_a_line_of_json(config_file, tmp_path):
     assert set(found) >= {"run", "state", "path", "steps", "train_loss", "validation_loss", "report", "merged", "proof"}
     assert (found["state"], found["steps"]) == ("done", 2) and Path(found["merged"]).is_dir()
     assert found["proof"]["top1_agreement"] >= 0.9 and found["report"]["rows"] == 6
-    assert f"Run {found['run']}" in done.stdout and "Merged:" in done.stdout and "step 2 of 2" in done.stdout
+    assert f"Run {found['run']}" in done.stdout and "Merged into" in done.stdout and "step 2 of 2" in done.stdout
     assert "Traceback" not in done.stderr
 
 
