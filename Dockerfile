@@ -1,7 +1,8 @@
-# The page on port 7860, for a Hugging Face Space or any machine with Docker. torch's own wheels bring CUDA.
+# The page on port 7860, for a Hugging Face Space or any machine with Docker. torch's own wheels bring CUDA; triton, which
+# trl's loss uses there, wants a C compiler.
 FROM python:3.12-slim
 
-RUN apt-get update && apt-get install -y --no-install-recommends git curl && rm -rf /var/lib/apt/lists/* \
+RUN apt-get update && apt-get install -y --no-install-recommends git curl gcc libc6-dev && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 user
 USER user
 ENV HOME=/home/user \

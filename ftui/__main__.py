@@ -1,12 +1,13 @@
 """The terminal door: `python -m ftui app|check|train|evaluate|merge|chat|runs|presets|starter`.
 
-Every command: exit 0 on success, 2 on a mistake told in one line on standard error; `--json` prints one JSON object as
+Every command: exit 0 on success, 1 for a run that was stopped, 2 on a mistake told in one line on standard error; `--json` prints one JSON object as
 the last line of standard output.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -28,12 +29,18 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"ftui: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        print(f"ftui: {error.strerror}. Free some space, or choose a folder that can be written to.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("ftui: interrupted; what was saved is kept.", file=sys.stderr)
         return 130
     if options.json:
         print(json.dumps(found, ensure_ascii=False, default=str))
-    return 0
+    ended_early = isinstance(found, dict) and found.get("state") in ("stopped", "interrupted")
+    return 1 if ended_early else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "what a run would learn, and what stands in its way; trains nothing")
     train = command("train", _train, "the whole loop: data, base answers, training, tuned answers, merge, proof")
     train.add_argument("--resume", metavar="RUN", help="go on with a run that ended early, from its newest checkpoint")
+    check.add_argument("--report", type=Path, metavar="FILE", help="write what was found as .md or .html")
     for added in (check, train):
         added.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file or the name of a preset")
         added.add_argument("--set", action="append", default=[], metavar="key=value", dest="overrides")
@@ -89,12 +97,15 @@ def _config(options: argparse.Namespace) -> str:
 
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:
-    from ftui.check import check
+    from ftui.check import check, report_html, report_markdown
     from ftui.config import RunConfig
 
     found = check(RunConfig.load(_config(options), options.overrides))
+    if options.report:
+        write = report_html if options.report.suffix == ".html" else report_markdown
+        options.report.write_text(write(found), encoding="utf-8")
     if not options.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(report_markdown(found))
     return found
 
 
@@ -116,7 +127,9 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     signal.signal(signal.SIGTERM, lambda *_: run.stop("shutdown"))
     print(f"Run {run.run_id}", flush=True)
     done = threading.Event()
-    printer = threading.Thread(target=_print_events, args=(run, done), daemon=True)
+    printer = threading.Thread(
+        target=_print_events, args=(run, done, len(run.events()) if options.resume else 0), daemon=True
+    )
     printer.start()
     try:
         state = carry_out(run, Lease())
@@ -128,9 +141,8 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     return summary(run)
 
 
-def _print_events(run: Any, done: threading.Event) -> None:
-    """Every state, message and measurement of the run as it comes."""
-    printed = 0
+def _print_events(run: Any, done: threading.Event, printed: int) -> None:
+    """Every state, message and measurement of the run as it comes, after those that were `printed` or are old."""
     while True:
         last = done.wait(0.5)
         events = run.events()
@@ -144,7 +156,7 @@ def _print_events(run: Any, done: threading.Event) -> None:
 
 
 def _event_line(event: Any) -> str:
-    if event.type in ("state", "message"):
+    if event.type in ("state", "message", "resumed"):
         return event.message
     if event.type == "metrics":
         loss, name = (
@@ -238,7 +250,7 @@ def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
     from ftui.runs import RunStore
 
     found = [
-        {"run": run.run_id, "state": run.state, "path": str(run.path), "base_model": run.config.base_model}
+        {"run": run.run_id, "state": run.state, "path": str(run.path), "base_model": run.base_model}
         for run in RunStore(options.runs).list()
     ]
     for run in found:

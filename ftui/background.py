@@ -79,7 +79,7 @@ class BackgroundTrainer:
 
     @property
     def _is_working(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return self._run is not None
 
     def _check_free(self) -> None:
         if self._is_working and self._run:
@@ -87,7 +87,7 @@ class BackgroundTrainer:
                 f"Run {self._run.run_id} is still at work. Stop it first, wait until it is done, or queue this one."
             )
         other = self._store.working()
-        if other:
+        if other and other not in self._waiting:
             raise UserError(
                 f"Run {other.run_id} is at work in another process. Stop it first, or wait until it is done."
             )
@@ -103,15 +103,20 @@ class BackgroundTrainer:
         _be_nice()
         from ftui.loop import carry_out
 
-        while self._run:
+        while run := self._run:
             try:
-                carry_out(self._run, self._lease)
-            except UserError as error:  # another process has it, or the accelerator is not given back
-                self._run.end("interrupted", str(error), "error")
+                carry_out(run, self._lease)
+            except Exception as error:  # the lock is taken, or not even the failure could be written: the queue goes on
+                _log_end(run, error)
             with self._changing:
-                if self._run.shutting_down or not self._waiting:
-                    return
-                self._run = self._waiting.pop(0)
+                self._run = None if run.shutting_down or not self._waiting else self._waiting.pop(0)
+
+
+def _log_end(run: Run, error: Exception) -> None:
+    try:
+        run.end("interrupted", str(error), "error")
+    except OSError:
+        print(f"ftui: run {run.run_id} ended, and its folder cannot be written to: {error}", flush=True)
 
 
 def _be_nice() -> None:

@@ -13,7 +13,7 @@ from ftui.config import Settings, Whole
 from ftui.device import Lease, release_memory
 from ftui.encoding import Encoding, Message
 from ftui.errors import UserError
-from ftui.models import load_model, load_tokenizer, model_folder
+from ftui.models import load_model, load_tokenizer, model_folder, place_for
 from ftui.runs import Run
 
 if TYPE_CHECKING:
@@ -82,11 +82,20 @@ def load_for_chat(run: Run, which: Which) -> tuple[PreTrainedModel, Encoding]:
             raise UserError(
                 f"Run {run.run_id} has no merged model yet. `python -m ftui merge {run.run_id}` makes it; or chat with its adapter."
             )
-        return load_model(run.merged_dir).eval(), encoding
+        return _load_whole(run.merged_dir), encoding
     base = model_folder(run.config.base_model, run.config.revision)
     if which == "base":
-        return load_model(base).eval(), encoding
+        return _load_whole(base), encoding
     return load_adapted(run, base).eval(), encoding
+
+
+def _load_whole(folder: Path) -> PreTrainedModel:
+    place = place_for(folder)
+    if place is None:
+        raise UserError(
+            "This model in 16 bits fits neither the GPU nor the memory. Chat with the adapter on its 4-bit base instead."
+        )
+    return load_model(folder, place=place).eval()
 
 
 def load_adapted(run: Run, base_dir: Path) -> PreTrainedModel:

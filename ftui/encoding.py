@@ -8,6 +8,7 @@ says so. This file does not know where messages come from.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -144,9 +145,11 @@ class Encoding:
         return sorted(stop for stop in stops if stop is not None)
 
     def save(self, folder: Path) -> None:
-        """The tokenizer with the template that was trained, so that plain transformers asks the same way."""
+        """The tokenizer with the template that was trained, and the stop tokens, so that plain transformers asks and ends the same way."""
         self.tokenizer.chat_template = self.chat_template
         self.tokenizer.save_pretrained(folder)
+        stops = {"eos_token_id": self.stop_token_ids, "pad_token_id": self.tokenizer.pad_token_id}
+        (folder / "generation_config.json").write_text(json.dumps(stops, indent=2) + "\n")
 
     # rendering
 

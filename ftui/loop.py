@@ -8,17 +8,19 @@ from __future__ import annotations
 import errno
 import json
 import traceback
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftui.chat import load_adapted
+from ftui.config import RunConfig
 from ftui.device import Lease, is_out_of_memory, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
 from ftui.examples import Example, Examples, prepare
 from ftui.merge import Rounding, as_trained, is_streamed, merge, prove
-from ftui.models import check_tunable, load_model, load_tokenizer, model_folder, origin
+from ftui.models import check_tunable, hub_name, load_model, load_tokenizer, model_folder, origin, place_for
 from ftui.plan import plan_of
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
@@ -91,11 +93,14 @@ def _loop(run: Run) -> None:
             config.base_model, config.revision, report=lambda sentence: run.log("message", sentence)
         )
         check_tunable(base_dir)
+        _check_libraries(config)
         encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
         examples = prepare(config, encoding)
         run.write("split.json", json.dumps(examples.split_json()))
         for note in (*encoding.notes, *examples.notes()):
             run.log("message", note, "warning")
+        for name in sorted(set(config.evaluation.baselines) - {"zero_shot"}):
+            run.log("message", f"The baseline {name} is not compared yet; only zero_shot is.", "warning")
         run.log(
             "message",
             f"{len(examples.train)} rows to learn from, {len(examples.validation)} to watch, {len(examples.test)} kept out for the test.",
@@ -129,6 +134,15 @@ def _loop(run: Run) -> None:
     run.end("done", headline(report) if report else "Done: trained and merged.")
 
 
+def _check_libraries(config: RunConfig) -> None:
+    """What would fail only minutes later. UserError names it now."""
+    wanted = config.training.report_to
+    if wanted != "none" and find_spec(wanted) is None:
+        raise UserError(f"training.report_to: {wanted} is not installed. Install it with pip, or choose none.")
+    if "8bit" in config.training.optim and this_device().kind == "cpu":
+        raise UserError(f"training.optim: {config.training.optim} needs a GPU. Choose adamw_torch.")
+
+
 def _plan(run: Run, base_dir: Path, examples: Examples) -> None:
     """Writes down what the run was expected to take, to stand beside what it took."""
     try:
@@ -152,7 +166,9 @@ def _report(
     run: Run, encoding: Encoding, model: PreTrainedModel, test: list[Example], before: Answers
 ) -> dict[str, Any]:
     """What the tuned model answers beside the base, written to the run."""
-    after = answer(model, encoding, test, run.config, lambda: False)
+    after = answer(model, encoding, test, run.config, lambda: run.stop_wanted)
+    if run.stop_wanted:
+        raise Stopped
     report = compare(encoding, test, {"zero_shot": before, "tuned": after}, run.config)
     run.write("report.json", json.dumps(report, ensure_ascii=False, indent=1))
     run.write("report.md", report_markdown(report))
@@ -169,8 +185,20 @@ def _merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, example
 
     def merged(base_weights: str, rounding: Rounding | None) -> dict[str, Any]:
         merge(run, base_dir, rounding)
-        return {"base_weights": base_weights} | prove(adapted, load_model(run.merged_dir).eval(), held_out)
+        return {"base_weights": base_weights} | prove(adapted, load_model(run.merged_dir, place=place).eval(), held_out)
 
+    place = place_for(base_dir)
+    if place is None:
+        merge(run, base_dir)
+        proof = {
+            "base_weights": "original",
+            "not_proven": "the merged model fits neither the GPU nor the memory beside it",
+        }
+        run.write("proof.json", json.dumps(proof, indent=1))
+        run.log(
+            "message", f"Merged, but not compared with what was trained: {proof['not_proven']}.", "warning", proof=proof
+        )
+        return proof
     proof = merged("original", None)
     quantization = run.config.quantization
     if quantization.load_in_4bit and _loses(proof) and is_streamed(run.adapter_dir, base_dir):
@@ -191,6 +219,8 @@ def _loses(proof: dict[str, Any]) -> bool:
 
 
 def _proof_sentence(proof: dict[str, Any]) -> str:
+    if "not_proven" in proof:
+        return f"not compared with what was trained, because {proof['not_proven']}."
     return (
         f"{proof['top1_agreement']:.1%} of {proof['tokens']} held-out tokens are the same, "
         f"loss {proof['validation_loss_adapter']:.4f} with the adapter and {proof['validation_loss_merged']:.4f} merged."
@@ -210,6 +240,7 @@ def evaluate_again(run: Run, lease: Lease) -> dict[str, Any]:
     """The comparison once more, base and adapter in the precision they were trained in. UserError without test rows."""
     with run.held(), lease.held_by(f"evaluating {run.run_id}"):
         base_dir = model_folder(run.config.base_model, run.config.revision)
+        run.forget_stop()
         adapted = load_adapted(run, base_dir)
         encoding = Encoding(load_tokenizer(run.adapter_dir))
         test = prepare(run.config, encoding).test[: run.config.evaluation.limit]
@@ -246,6 +277,12 @@ def _precision(run: Run) -> str:
     )
 
 
+def _data_name(config: RunConfig) -> str:
+    """Without the folders of this machine."""
+    paths = [config.dataset.path] if isinstance(config.dataset.path, str) else config.dataset.path
+    return ", ".join(Path(path).name if Path(path).is_absolute() else path for path in paths)
+
+
 def _card(
     run: Run, base_dir: Path, examples: Examples, trained: Trained, report: dict[str, Any] | None, proof: dict[str, Any]
 ) -> str:
@@ -253,7 +290,7 @@ def _card(
     config = run.config
     lines = [
         "---",
-        f"base_model: {base_dir.name if Path(config.base_model).expanduser().is_dir() else config.base_model}",
+        f"base_model: {hub_name(config.base_model)}",
         "library_name: transformers",
         "tags: [ftui, lora, sft]",
         "---",
@@ -262,7 +299,7 @@ def _card(
         "",
         f"Tuned with ftui from {origin(config.base_model, base_dir)}.",
         "",
-        f"- Data: {config.dataset.path}, {len(examples.train)} training rows, sha256 {examples.sha256[:16]}…",
+        f"- Data: {_data_name(config)}, {len(examples.train)} training rows, sha256 {examples.sha256[:16]}…",
         f"- {trained.steps} steps, LoRA rank {config.lora.r}, learning rate {config.training.learning_rate:g}, {_precision(run)}",
         f"- Merge into the {proof['base_weights']} weights: {_proof_sentence(proof)}",
         "- Not for decisions that matter without a person who checks: it may be wrong.",

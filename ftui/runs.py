@@ -52,7 +52,7 @@ class Run:
         self.path = path
         self.run_id = path.name
         self._lock = FileLock(path / "lock")
-        self._reading = threading.Lock()
+        self._reading, self._probing = threading.Lock(), threading.Lock()
         self._events: list[Event] = []
         self._read_to = 0
 
@@ -61,7 +61,18 @@ class Run:
 
     @cached_property
     def config(self) -> RunConfig:
-        return RunConfig.from_yaml((self.path / "config.yaml").read_text(encoding="utf-8"))
+        try:
+            return RunConfig.from_yaml((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except UserError as error:
+            raise UserError(f"The config of run {self.run_id} cannot be read: {error}") from None
+
+    @property
+    def base_model(self) -> str:
+        """For lists: a config that can no longer be read does not hide its run."""
+        try:
+            return self.config.base_model
+        except UserError:
+            return "its config cannot be read"
 
     # what happened
 
@@ -114,9 +125,8 @@ class Run:
     @property
     def is_held(self) -> bool:
         """Whether somebody, in this process or another, works on this run."""
-        probe = FileLock(self.path / "lock")
         try:
-            with probe.acquire(blocking=False):
+            with self._probing, FileLock(self.path / "lock").acquire(blocking=False):
                 return False
         except Timeout:
             return True
@@ -259,10 +269,13 @@ class RunStore:
         digest = hashlib.sha256(b"".join(hashlib.file_digest(path.open("rb"), "sha256").digest() for path in paths))
         folder = self.folder / ".uploads" / digest.hexdigest()[:12]
         names = [re.sub(r"[^\w.-]+", "_", path.name).lstrip(".")[-80:] or "upload" for path in paths]
+        if len(names) > 1:  # two files may have one name
+            names = [f"{number:03d}-{name}" for number, name in enumerate(names, 1)]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path, name in zip(paths, names, strict=True):
-                shutil.copyfile(path, folder / name)
+                partial = shutil.copyfile(path, folder / f".{name}")
+                partial.replace(folder / name)
         except OSError as error:
             raise _cannot_keep(error) from None
         return folder / names[0] if len(paths) == 1 else folder
@@ -283,8 +296,10 @@ class RunStore:
                 run.end("interrupted", "ftui ended before this run began. Resume starts it.", "warning")
 
     def working(self) -> Run | None:
-        """The run that somebody works on now."""
-        return next((run for run in self.list() if run.state in WORKING or run.state == "queued"), None)
+        """The run that somebody works on now, else the one that has waited longest."""
+        runs = self.list()
+        waiting = (run for run in reversed(runs) if run.state == "queued")
+        return next((run for run in runs if run.state in WORKING), None) or next(waiting, None)
 
 
 def _cannot_keep(error: OSError) -> UserError:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 COOKIE = "ftui_session"
 SIGN_IN = "/sign-in"
+MOST_SIGN_IN_BYTES = 4096
 SIGN_IN_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>ftui</title>
 <style>body{font:16px system-ui;display:grid;place-items:center;min-height:90vh;margin:0;background:#f8fafc;color:#0f172a}
 form{background:#fff;border:1px solid #e2e8f0;border-radius:12px;padding:32px;display:grid;gap:14px;min-width:280px}
@@ -120,11 +121,14 @@ class Guard:
         from starlette.requests import Request
         from starlette.responses import PlainTextResponse, RedirectResponse
 
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return
         request = Request(scope, receive)
         path = unquote(scope["path"]).lower()
-        if _is_cross_site(request) or _is_proxy(path):
+        stranger = not self.password and not is_loopback(request.url.hostname or "")  # a name rebound to this machine
+        if stranger or _is_cross_site(request) or _is_proxy(path):
             return await PlainTextResponse("Refused.", 403)(scope, receive, send)
         if path == "/health":
             return await PlainTextResponse("ok")(scope, receive, send)
@@ -140,13 +144,22 @@ class Guard:
 
         if request.method != "POST":
             return HTMLResponse(SIGN_IN_PAGE.replace("{error}", ""))
-        form = await request.form()
+        if int(request.headers.get("content-length") or MOST_SIGN_IN_BYTES + 1) > MOST_SIGN_IN_BYTES:
+            return HTMLResponse(SIGN_IN_PAGE.replace("{error}", WRONG), 413)
+        form = await request.form(max_files=0)
         if not hmac.compare_digest(str(form.get("password", "")).encode(), str(self.password).encode()):
+            await asyncio.sleep(1)  # guessing shall take long
             return HTMLResponse(SIGN_IN_PAGE.replace("{error}", WRONG), 401)
         session = secrets.token_urlsafe(32)
         self.sessions.add(session)
         response = RedirectResponse("/", 303)
-        response.set_cookie(COOKIE, session, httponly=True, samesite="lax", secure=request.url.scheme == "https")
+        response.set_cookie(
+            COOKIE,
+            session,
+            httponly=True,
+            samesite="lax",
+            secure="https" in (request.url.scheme, request.headers.get("x-forwarded-proto")),
+        )
         return response
 
 
@@ -186,9 +199,14 @@ def _announce(server, host: str, port: int) -> None:  # type: ignore[no-untyped-
         time.sleep(0.05)
     print(f"ftui is at http://{host}:{port}", flush=True)
 
+    from ftui.models import starter_folder
     from ftui.models.load import quiet
 
     quiet()
+    try:
+        starter_folder()  # in a fresh container nobody has fetched it yet
+    except UserError as error:
+        print(f"ftui: {error}", flush=True)
     import peft  # noqa: F401
     import torch  # noqa: F401
     import transformers  # noqa: F401

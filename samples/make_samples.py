@@ -77,16 +77,16 @@ no refund
 """)
 URGENCIES = outline("""
 high
-    [This|It] is [[very|really|] urgent|an emergency], please [answer|help|act] [today|at once|right now].
-    I need [an answer|a solution|your help] [immediately|right away|today|by tonight].
-    Please [fix|solve|settle] this [today|at once], [I cannot wait|my guests come tomorrow|it is urgent].
+    [This|It] is [very|really|] urgent, please [answer|help|act] [today|at once|right now].
+    [My case|This|The matter] is urgent, I need [an answer|a solution|your help] [today|right away|by tonight].
+    Please [fix|solve|settle] this [today|at once], it is [so|very|] urgent.
 normal
     [A reply|An answer|Some news] [this week|within a few days|in the next days] would be [good|fine|nice].
     Please [look into it|get back to me|answer] [this week|within a few days|in the next few days].
     I [hope|expect] to hear from you [this week|within a few days|in the next few days].
 low
     There is no [hurry|rush] [at all|on my side|whatsoever|].
-    [Please take|Take] your time, [it can wait|I am in no hurry|there is no rush|I am patient].
+    [Please take|Take] your time, there is no [rush|hurry] [at all|for me|].
     [Whenever you have time is fine|Answer whenever you like|It can wait until next month], [no rush|no hurry].
 """)
 ASIDES = """
@@ -277,7 +277,7 @@ def make_ticket(rng: random.Random, number: int) -> Row:
     problem, urgency = list(PROBLEMS)[number % len(PROBLEMS)], rng.choice(list(URGENCIES))
     order = f"{rng.choice('ABCDEFGH')}-{rng.randrange(1000, 10000)}"
     slots = {"order": order, "product": say(rng, PRODUCT), "name": say(rng, NAME), "day": say(rng, DAY)}
-    asides = [say(rng, aside) for aside in rng.sample(ASIDES, 2)]
+    asides = [say(rng, aside) for aside in rng.sample(ASIDES, 1)]
     if rng.random() < 0.25:
         asides[0] = with_typo(rng, asides[0])
     rest = [say(rng, rng.choice(PROBLEMS[problem]), **slots), say(rng, rng.choice(URGENCIES[urgency])), *asides]

@@ -306,12 +306,12 @@ def test_a_process_that_is_killed_in_mid_run_leaves_a_run_that_resumes_in_the_te
     while time.monotonic() < until and not (store.list() and max(losses(store.list()[0]), default=0) > 25):
         time.sleep(0.1)
     process.send_signal(signal_number)
-    assert process.wait(timeout=30) != 1
+    assert process.wait(timeout=30) in (1, -signal.SIGKILL)
     run = store.list()[0]
     assert run.state == "interrupted"
     reached = max(losses(run))
     resumed = subprocess.run([*command, "--resume", run.run_id], capture_output=True, text=True, timeout=300)
-    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.returncode == 0 and "Traceback" not in resumed.stderr, resumed.stderr
     assert run.state == "done"
     assert sorted(losses(run)) == list(range(1, 401))
     assert reached - next(event.data["step"] for event in run.events() if event.type == "resumed") <= 10

@@ -57,7 +57,7 @@ def test_every_ticket_has_one_compact_answer_that_its_mail_decides():
         assert row["json"] == json.dumps(answer, separators=(",", ":"))
         assert re.findall(r"\b[A-Z]-\d{4}\b", row["text"]) == [answer["order"]]
         assert answer["product"] in row["text"]
-        assert 25 <= len(row["text"].split()) <= 60
+        assert 18 <= len(row["text"].split()) <= 60
         values.update([answer["problem"], answer["urgency"]])
     assert set(values) == PROBLEMS | {"high", "normal", "low"}
     assert min(values.values()) >= 50

@@ -173,7 +173,7 @@ class SplitSettings(BaseModel):
             side = next((side for side, words in _SIDES.items() if said in words), None)
             if side is None:
                 raise UserError(
-                    f"Row {number} says “{said[:40]}” in the split column “{self.column}”. It must be train, validation or test."
+                    f"Row {number + 1} says “{said[:40]}” in the split column “{self.column}”. It must be train, validation or test."
                 )
             sides[side].append(number)
         if not sides["train"]:

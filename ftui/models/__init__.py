@@ -9,7 +9,7 @@ from pathlib import Path
 from ftui.errors import UserError
 from ftui.models import hub
 from ftui.models.facts import ModelFacts, facts_of, problem_of, read_json
-from ftui.models.load import load_model, load_tokenizer
+from ftui.models.load import load_model, load_tokenizer, place_for
 from ftui.models.starter import STARTER, STARTER_ID, Report, home, starter_folder
 
 __all__ = [
@@ -17,11 +17,13 @@ __all__ = [
     "ModelFacts",
     "check_tunable",
     "describe",
+    "hub_name",
     "home",
     "load_model",
     "load_tokenizer",
     "model_folder",
     "origin",
+    "place_for",
     "starter_folder",
 ]
 
@@ -69,6 +71,13 @@ def origin(base_model: str, folder: Path) -> str:
     if _is_hub_id(base_model):
         return f"{base_model} from the Hugging Face Hub, commit {folder.name[:12]}"
     return f"the local folder {folder.name}"
+
+
+def hub_name(base_model: str) -> str:
+    """What the model is called where others look for it; a local folder by its name."""
+    if base_model == STARTER:
+        return STARTER_ID
+    return Path(base_model).name if Path(base_model).expanduser().is_dir() else base_model
 
 
 def check_tunable(folder: Path) -> None:

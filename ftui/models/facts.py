@@ -8,6 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
+from ftui.errors import UserError
+
 
 class ModelFacts(NamedTuple):
     """What a model's files say of it. `problem`: why it cannot be tuned, or None. `weights` in bytes."""
@@ -77,7 +79,12 @@ def count_weights(folder: Path) -> tuple[int, int]:
     for path in folder.glob("*.safetensors"):
         weights += path.stat().st_size
         with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise UserError(
+                    f"{path.name} is not a whole safetensors file (a Git LFS pointer?). Fetch it again, with git lfs pull."
+                )
+            header = json.loads(file.read(length))
         parameters += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
     return parameters, weights
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftui.attention import PACKABLE, register_varlen_attention
 from ftui.device import this_device
+from ftui.errors import UserError
 from ftui.models.facts import read_json
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer, always with a pad token: a spare one where the model has none, so that no answer's end is masked."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"The tokenizer of {folder.name} cannot be read: {str(error).splitlines()[0][:200]}") from None
     if tokenizer.pad_token is None:
         spare = [
             name
@@ -32,9 +36,23 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(folder: Path, quantization: QuantizationSettings | None = None) -> PreTrainedModel:
-    """The model on this machine's device, 4-bit where `quantization` says so, else in the device's own precision."""
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+def place_for(folder: Path) -> str | None:
+    """Where the 16-bit model in `folder` fits beside what is loaded: "cuda", "cpu", or nowhere."""
+    import psutil
+    import torch
+
+    needed = 1.1 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    if torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > needed:
+        return "cuda"
+    return "cpu" if psutil.virtual_memory().available > needed else None
+
+
+def load_model(
+    folder: Path, quantization: QuantizationSettings | None = None, place: str | None = None
+) -> PreTrainedModel:
+    """The model in `place` (this machine's device, if None), 4-bit where `quantization` says so, else in its own precision."""
+    from safetensors import SafetensorError
+    from transformers import BitsAndBytesConfig
 
     quiet()
     device = this_device()
@@ -43,18 +61,27 @@ def load_model(folder: Path, quantization: QuantizationSettings | None = None) -
         options["quantization_config"] = BitsAndBytesConfig(
             **quantization.model_dump(), bnb_4bit_compute_dtype=device.dtype
         )
-    model = AutoModelForCausalLM.from_pretrained(
+    try:
+        model = _load(folder, place or device.kind, options)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(f"The weights of {folder.name} cannot be read: {str(error).splitlines()[0][:200]}") from None
+    if options:
+        _keep_unpacked(model)
+    return model
+
+
+def _load(folder: Path, kind: str, options: dict[str, Any]) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=device.dtype,
-        device_map={"": 0 if device.kind == "cuda" else "cpu"},
+        dtype=this_device().dtype,
+        device_map={"": 0 if kind == "cuda" else "cpu"},
         attn_implementation=_attention(folder),
         use_safetensors=True,
         trust_remote_code=False,
         **options,
     )
-    if options:
-        _keep_unpacked(model)
-    return model
 
 
 def _attention(folder: Path) -> str | None:

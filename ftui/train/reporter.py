@@ -126,6 +126,7 @@ def callback_of(reporter: Reporter) -> TrainerCallback:
 
         def on_step_end(self, args, state, control, **kwargs):
             if reporter.run.stop_wanted:
+                args.load_best_model_at_end = False  # what is kept is what was learned, not an earlier best
                 control.should_save = control.should_training_stop = True
 
         def on_train_end(self, args, state, control, **kwargs):

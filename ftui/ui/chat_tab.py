@@ -88,6 +88,8 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
         except UserError as error:
             yield shown, ""
             raise tell(error) from None
+        finally:
+            stops.pop(session, None)
 
     @gr.on(
         [send.click, message.submit],
@@ -162,8 +164,14 @@ def _about(store: RunStore, run_id: str | None) -> list[Any]:
 
 def _given_columns(run: Run) -> list[str]:
     """Columns that get a box of their own: all that system and prompt use but the last one of the prompt, which is the message."""
-    columns = list(run.config.template.prompt_columns)
-    return columns[:-1][:MOST_COLUMNS]
+    template = run.config.template
+    asked = [column for column in template.prompt_columns if "{{" + column in template.prompt.replace("{{ ", "{{")]
+    columns = [column for column in template.prompt_columns if column not in asked[-1:]]
+    if len(columns) > MOST_COLUMNS:
+        raise UserError(
+            f"This run's template uses {len(columns) + 1} columns; the chat has boxes for {MOST_COLUMNS}. Use the terminal: --column."
+        )
+    return columns
 
 
 def _messages(run: Run, shown: list[dict[str, Any]], system: str, remember: bool, boxes: list[str]) -> list[Message]:

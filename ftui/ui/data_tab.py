@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ftui.check import numbers
-from ftui.config import RunConfig
+from ftui.config import RunConfig, checked
 from ftui.dataset import DatasetSource, Rows
 from ftui.doctor import apply_fix
 from ftui.errors import UserError
@@ -65,7 +65,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
                 others = fieldset(template, "template", leave_out=("system", "prompt", "completion"))
             with gr.Accordion(say("Advanced: reading and splitting"), open=False):
                 split = fieldset(first.split, "split")
-                source = fieldset(first.dataset, "dataset", leave_out=("path", "text_unit"))
+                source = fieldset(first.dataset, "dataset", leave_out=("path",))
         with gr.Column(scale=2):
             rows = gr.Dataframe(
                 label=say("The rows"),
@@ -101,20 +101,21 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
         **source,
     }
     shown = Form({**model, **own})
+    reading = Form({"dataset.path": path, **source})
     page, before = gr.State(0), gr.State([])
     table = [rows, question, answer]
     proposed = [recognized, *(own[f"template.{part}"] for part in _PARTS)]
     private = {"api_visibility": "private", "show_progress": "minimal"}
 
-    def show_rows(path: str) -> list[Any]:
+    def show_rows(*values: Any) -> list[Any]:
         try:
-            return _table(_load(path))
+            return _table(_load(reading, values))
         except UserError as error:
             raise tell(error) from None
 
-    def propose_template(path: str) -> list[Any]:
+    def propose_template(*values: Any) -> list[Any]:
         try:
-            found = _load(path)
+            found = _load(reading, values)
             return [*_table(found), *_proposal(found)]
         except UserError as error:
             raise tell(error) from None
@@ -181,11 +182,11 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
 
     checked = [facts, problems, mending, fix, page, seen]
     asking = [order, search, *shown.inputs]
-    tab.select(show_rows, path, table, **private).then(check_rows, [before, *asking], checked, **private)
+    tab.select(show_rows, reading.inputs, table, **private).then(check_rows, [before, *asking], checked, **private)
     kept = upload.upload(keep_uploads, upload, path, **private)
     written = paste.click(keep_text, pasted, path, **private)
     for chosen in (path.input, read.click, kept.success, written.success):
-        chosen(propose_template, path, [*table, *proposed], **private).success(
+        chosen(propose_template, reading.inputs, [*table, *proposed], **private).success(
             check_rows, [before, *asking], checked, **private
         )
     gr.on([look.click, order.input, search.submit], check_rows, [before, *asking], checked, **private)
@@ -194,7 +195,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
     mended = mend.click(mend_rows, [fix, before, path, *shown.inputs], [path, before], **private)
     undone = undo.click(undo_fix, [before, path], [path, before], **private)
     for changed in (mended.success, undone.success):
-        changed(show_rows, path, table, **private).success(check_rows, [before, *asking], checked, **private)
+        changed(show_rows, reading.inputs, table, **private).success(check_rows, [before, *asking], checked, **private)
 
     @question.input(inputs=[question, prompt], outputs=prompt, api_visibility="private")
     def put_question(column: str, prompt: str) -> str:
@@ -210,8 +211,10 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
 _PARTS = ("system", "prompt", "completion", "reasoning", "messages", "tools", "text")
 
 
-def _load(path: str) -> Rows:
-    return DatasetSource(path=str(path or "").strip(), limit=PREVIEWED_ROWS).load()
+def _load(reading: Form, values: tuple[Any, ...]) -> Rows:
+    """The first rows, read as the form says."""
+    source = checked(DatasetSource, reading.nested(values)["dataset"])
+    return source.model_copy(update={"limit": min(source.limit or PREVIEWED_ROWS, PREVIEWED_ROWS)}).load()
 
 
 def _table(rows: Rows) -> list[Any]:

@@ -17,6 +17,7 @@ from ftui.errors import UserError
 from ftui.ui.language import say
 
 Fields = dict[str, gr.components.Component]
+COMMA_LISTS = ("lora.target_modules", "evaluation.metrics", "evaluation.baselines")
 
 
 def fieldset(settings: BaseModel, path: str, leave_out: Sequence[str] = ()) -> Fields:
@@ -62,15 +63,16 @@ class Form:
     def fill(self, config: RunConfig) -> list[Any]:
         """The value of every input, so that the page shows `config`."""
         values = config.model_dump(mode="json")
-        return [_to_box(_lookup(values, path)) for path in self.paths]
+        boxes = {path: _lookup(values, path) for path in self.paths}
+        return ["\n".join(value) if path == "watch_prompts" else _to_box(value) for path, value in boxes.items()]
 
 
 def _from_box(path: str, value: Any) -> Any:
     """What a box says, as the config takes it. An empty box is None where the field may be; nothing is guessed."""
     if path == "watch_prompts":
         return [line for line in str(value or "").splitlines() if line.strip()]
-    if path == "lora.target_modules" and "," in str(value):
-        return [name.strip() for name in value.split(",") if name.strip()]
+    if path in COMMA_LISTS and (path != "lora.target_modules" or "," in str(value)) and value != "auto":
+        return [name.strip() for name in str(value).split(",") if name.strip()]
     if isinstance(value, str) and not value.strip() and type(None) in get_args(_field(path).annotation):
         return None
     return value
@@ -85,11 +87,9 @@ def _field(path: str) -> FieldInfo:
 
 
 def _to_box(value: Any) -> Any:
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, list):
-        return "\n".join(map(str, value)) if all(isinstance(item, str) for item in value) else str(value)
-    return f"{value:g}" if isinstance(value, int | float) else value
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, bool) or value is None else str(value)
 
 
 def _lookup(values: dict[str, Any], path: str) -> Any:

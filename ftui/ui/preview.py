@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from pathlib import Path
 from threading import Lock
 
 from ftui.check import Look, look
 from ftui.config import RunConfig
 
-KEPT = 4
+KEPT = 2
 
 
 class Preview:
@@ -23,7 +24,7 @@ class Preview:
         values = config.model_dump(mode="json")
         parts = ("base_model", "revision", "chat_template", "dataset", "template", "split")
         training = [config.training.max_length, config.training.completion_only_loss]
-        key = repr([[values[part] for part in parts], training])
+        key = repr([[values[part] for part in parts], training, _stamps(config)])
         with self._looking:
             if key not in self._looks:
                 self._looks[key] = look(config, report=lambda _: None)
@@ -31,3 +32,10 @@ class Preview:
             while len(self._looks) > KEPT:
                 self._looks.popitem(last=False)
             return self._looks[key]
+
+
+def _stamps(config: RunConfig) -> list[tuple[int, int]]:
+    """When the files last changed, and their sizes: rows that were edited on the disk are read again."""
+    paths = [config.dataset.path] if isinstance(config.dataset.path, str) else config.dataset.path
+    found = [Path(path).stat() for path in paths if Path(path).exists()]
+    return [(stat.st_mtime_ns, stat.st_size) for stat in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -75,7 +76,7 @@ def train_tab(
                     **_group("Training", first.training, "training"),
                     **_group("Adapter", first.lora, "lora"),
                     **_group("Quantization", first.quantization, "quantization"),
-                    **_group("Evaluation", first.evaluation, "evaluation", leave_out=("metrics", "baselines")),
+                    **_group("Evaluation", first.evaluation, "evaluation"),
                 }
                 watch = gr.Textbox(
                     "\n".join(first.watch_prompts),
@@ -128,28 +129,34 @@ def train_tab(
     def show_run(seen: str, request: gr.Request) -> list[Any]:
         return _snapshot(store, trainer, seen, Voice(request))
 
-    @start.click(
-        inputs=[anyway, length, *form.inputs], outputs=[anyway, *live], api_visibility="private", trigger_mode="once"
-    )
+    def objections(config: RunConfig, anyway: bool) -> bool:
+        """Whether the doctor holds this run back; says so."""
+        errors = [] if anyway else preview.look(config).errors
+        if errors:
+            gr.Warning(escape(" · ".join(problem.message for problem in errors[:5]), quote=False), duration=20)
+        return bool(errors)
+
+    starting = {"api_visibility": "private", "trigger_mode": "once"}
+
+    @start.click(inputs=[anyway, length, *form.inputs], outputs=[anyway, *live], **starting)
     def start_run(request: gr.Request, anyway: bool, length: str, *values: Any) -> list[Any]:
+        return begin(trainer.start, request, anyway, length, *values)
+
+    @queue.click(inputs=[anyway, length, *form.inputs], outputs=[anyway, *live], **starting)
+    def queue_run(request: gr.Request, anyway: bool, length: str, *values: Any) -> list[Any]:
+        return begin(trainer.queue, request, anyway, length, *values)
+
+    def begin(
+        carry_out: Callable[[RunConfig], Run], request: gr.Request, anyway: bool, length: str, *values: Any
+    ) -> list[Any]:
         try:
             config = _lengthened(form.read(values), length)
-            objections = [] if anyway else preview.look(config).errors
-            if not objections:
-                trainer.start(config)
+            held = objections(config, anyway)
+            if not held:
+                carry_out(config)
         except UserError as error:
             raise tell(error) from None
-        if objections:
-            gr.Warning(escape(" · ".join(problem.message for problem in objections[:5]), quote=False), duration=20)
-        return [gr.Checkbox(visible=bool(objections)), *_snapshot(store, trainer, "", Voice(request))]
-
-    @queue.click(inputs=[length, *form.inputs], outputs=live, api_visibility="private", trigger_mode="once")
-    def queue_run(request: gr.Request, length: str, *values: Any) -> list[Any]:
-        try:
-            trainer.queue(_lengthened(form.read(values), length))
-        except UserError as error:
-            raise tell(error) from None
-        return _snapshot(store, trainer, "", Voice(request))
+        return [gr.Checkbox(False, visible=held), *_snapshot(store, trainer, "", Voice(request))]
 
     @resume.click(outputs=live, api_visibility="private", trigger_mode="once")
     def resume_run(request: gr.Request) -> list[Any]:
@@ -179,7 +186,7 @@ def train_tab(
         return _snapshot(store, trainer, "", Voice(request))
 
     def show_plan(request: gr.Request, length: str, *values: Any) -> str:
-        """Nothing while the form cannot be read: what is wrong is said at the start, not at every letter."""
+        """The plan, or what is wrong with the form."""
         try:
             config = _lengthened(form.read(values), length)
             found = preview.look(config)
@@ -205,12 +212,15 @@ def train_tab(
         except UserError as error:
             raise tell(error) from None
 
-    @use_yaml.click(inputs=yaml, outputs=form.inputs, api_visibility="private")
     def use_config(text: str) -> list[Any]:
         try:
             return form.fill(RunConfig.from_yaml(text))
         except UserError as error:
             raise tell(error) from None
+
+    use_yaml.click(use_config, yaml, form.inputs, api_visibility="private").then(
+        show_plan, [length, *form.inputs], planned, **planning
+    )
 
     return to_chat
 
@@ -271,7 +281,12 @@ def _snapshot(store: RunStore, trainer: BackgroundTrainer, seen: str, voice: Voi
     now = f"{run.run_id}:{len(events)}:{run.state}:{run.stop_wanted}:{names}" if run else "none"
     if now == seen:
         return [gr.skip()] * 13
-    line = [gr.Group(visible=bool(names)), gr.Dropdown(choices=names, value=next(iter(names), None))]
+    same = seen.endswith(f":{names}")  # else a choice in the list would last until the next event only
+    line = (
+        [gr.skip(), gr.skip()]
+        if same
+        else [gr.Group(visible=bool(names)), gr.Dropdown(choices=names, value=next(iter(names), None))]
+    )
     hidden = gr.Button(visible=False)
     if run is None:
         empty = f"<div class='card empty'>{escape(voice('No run yet. Everything is filled in: press Start.'))}</div>"
@@ -324,7 +339,7 @@ def _status(run: Run, state: str, events: list[Event], voice: Voice) -> str:
     return (
         f"<div class='card status {state}'><p class='phase' role='status' aria-live='polite'><b>{escape(voice(PHASES[state]))}</b> "
         f"<span>{escape(sentence)}</span></p>{bar}<p class='numbers'>{' · '.join(map(escape, facts))}</p>"
-        f"<p class='quiet'>{escape(run.run_id)} · {escape(run.config.base_model)}</p></div>"
+        f"<p class='quiet'>{escape(run.run_id)} · {escape(run.base_model)}</p></div>"
     )
 
 

@@ -87,7 +87,7 @@ def test_a_wrong_number_is_explained_and_nothing_starts(page: Page, server: Serv
 def test_the_form_shows_the_settings_of_the_preset_that_it_starts_with(page: Page) -> None:
     open_tab(page, "Train")
     page.get_by_role("button", name="All settings").click()
-    expect(page.get_by_role("textbox", name="Epochs How often")).to_have_value("0.6")
+    expect(page.get_by_role("textbox", name="Epochs How often")).to_have_value("0.55")
     page.get_by_label("Preset").click()
     page.get_by_role("option", name="Text to one of twelve labels").last.click()
     expect(page.get_by_role("textbox", name="Batch size Rows")).to_have_value("8", timeout=MINUTE)
