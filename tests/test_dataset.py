@@ -448,7 +448,7 @@ def test_a_column_may_decide():
         ({"test": "0:5", "validation": "4:8"}, 10, "share 1 rows"),
         ({"test": "0:10"}, 10, "cannot be divided|No row is left"),
         ({"stratify": "label"}, 10, "column “label”, which is not there"),
-        ({"column": "n"}, 10, "Row 0 says “0”"),
+        ({"column": "n"}, 10, "Row 1 says “0”"),
         ({"validation": "nothing.jsonl"}, 10, "no file or folder “nothing.jsonl”"),
     ],
 )
