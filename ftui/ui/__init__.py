@@ -47,7 +47,12 @@ def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel) -
                 to_chat = train_tab(first, store, trainer, preview, {**model, **data}, studio, tab)
             with gr.Tab(say("Chat"), id="chat") as tab:
                 chat_tab(store, chat, to_chat, tabs, tab)
-        studio.load(lambda: gr.Tabs(selected="train") if is_eventful(store) else gr.skip(), outputs=tabs, queue=False)
+        studio.load(
+            lambda: gr.Tabs(selected="train") if is_eventful(store) else gr.skip(),
+            outputs=tabs,
+            queue=False,
+            api_visibility="private",
+        )
     studio.queue(max_size=32)
     studio.state_session_capacity = 200
     return studio

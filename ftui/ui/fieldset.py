@@ -89,6 +89,8 @@ def _field(path: str) -> FieldInfo:
 def _to_box(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.15g}"
     return value if isinstance(value, bool) or value is None else str(value)
 
 

@@ -70,7 +70,7 @@ def _card(facts: ModelFacts, voice: Voice) -> str:
         "Parameters": f"{voice.number(facts.parameters / 1e6)} M · {voice.number(facts.weights / 1e9, 2)} GB",
         "Context": context,
         "Chat template": voice("its own") if facts.chat_template else voice("none; plain text is used"),
-        "Licence": facts.license or voice("not stated"),
+        "License": facts.license or voice("not stated"),
         "This machine": f"{device.name}: {voice('{gb} GB of memory, {cores} cores', gb=round(device.memory / 1e9), cores=device.cores)}, "
         + voice("computes in {dtype}", dtype=str(device.dtype).removeprefix("torch.")),
     }

@@ -1,0 +1,75 @@
+"""The form loses nothing: what a config says, the inputs show, and what they show is read back."""
+
+from __future__ import annotations
+
+import gradio as gr
+import pytest
+
+from ftui.background import BackgroundTrainer
+from ftui.chat import ChatModel
+from ftui.config import RunConfig, presets
+from ftui.device import Lease
+from ftui.errors import UserError
+from ftui.runs import RunStore
+from ftui.ui.data_tab import data_tab
+from ftui.ui.fieldset import Form, fieldset
+from ftui.ui.language import say
+from ftui.ui.model_tab import model_tab
+
+
+@pytest.fixture(scope="module")
+def form() -> Form:
+    """Every input of the page, by its path, as the tabs draw them."""
+    first = RunConfig.load("starter")
+    store = RunStore(folder=None)  # never asked here
+    with gr.Blocks() as studio, gr.Tab("data") as tab:
+        model = model_tab(first, studio)
+        data = data_tab(first, store, None, model, tab)
+        settings = {}
+        for name in ("training", "lora", "quantization", "evaluation"):
+            settings |= fieldset(getattr(first, name), name)
+        watch = {"watch_prompts": gr.Textbox(label=say("Watch prompts"))}
+    return Form({**model, **data, **settings, **watch})
+
+
+UNUSUAL = """
+base_model: some/model
+revision: abc
+chat_template: chatml
+dataset: {path: data.json, name: config, split: "train[:5]", revision: r, limit: 7, records: a.b, sheet: S, text_unit: line}
+template: {system: "Be {{a}}.", prompt: "{{b}} [[{{c}}]]", completion: "{{d}}", reasoning: "{{e}}"}
+split: {validation: 20261121, test: "5:9", seed: 123456789, stratify: x, group: y}
+quantization: {load_in_4bit: false, bnb_4bit_quant_type: fp4, bnb_4bit_use_double_quant: false}
+lora: {r: 7, lora_alpha: 9, lora_dropout: 0.123456789, target_modules: [q_proj, v_proj], use_rslora: true}
+training: {num_train_epochs: 1.25, learning_rate: 1.23456789e-5, seed: 987654321, neftune_noise_alpha: 5, max_steps: 1234567}
+evaluation: {metrics: [exact_match], baselines: [zero_shot, retrieval], limit: 12}
+watch_prompts: ["One?", "Two, or three?"]
+"""
+
+
+@pytest.mark.parametrize("config", [*(preset.config for preset in presets()), RunConfig.from_yaml(UNUSUAL)])
+def test_what_the_inputs_show_is_read_back_as_the_same_config(form, config):
+    assert form.read(form.fill(config)) == config
+
+
+def test_the_form_has_an_input_for_every_setting(form):
+    values = RunConfig.load("starter").model_dump()
+    paths = {f"{key}.{inner}" for key in values if isinstance(values[key], dict) for inner in values[key]}
+    paths |= {key for key in values if not isinstance(values[key], dict)}
+    assert paths == set(form.paths)
+
+
+def test_a_wrong_number_is_told_with_its_path_and_an_empty_one_is_not_guessed(form):
+    values = form.fill(RunConfig.load("starter"))
+    values[form.paths.index("training.learning_rate")] = "-1"
+    values[form.paths.index("training.max_steps")] = ""
+    with pytest.raises(UserError, match="training.max_steps: must be.*training.learning_rate: must be greater than 0"):
+        form.read(values)
+
+
+def test_the_whole_page_is_built_without_a_model_or_a_run(tmp_path):
+    from ftui.ui import build_studio
+
+    store, lease = RunStore(tmp_path / "runs"), Lease()
+    studio = build_studio(store, BackgroundTrainer(store, lease), ChatModel(lease))
+    assert all(function.api_visibility != "public" for function in studio.fns.values())
