@@ -37,6 +37,7 @@ button{background:#4f46e5;color:#fff;border:0}p{margin:0;color:#b91c1c}</style>
 <form method="post"><h1>ftui</h1><label for="password">Password · Contraseña</label>
 <input id="password" type="password" name="password" autofocus autocomplete="current-password" required>
 <button>Sign in · Entrar</button><p role="alert">{error}</p></form></html>"""
+STRANGER = "Without a password ftui answers only under this machine's own name, such as 127.0.0.1. Set FTUI_PASSWORD to open it."
 WRONG = "That is not the password. · Esa no es la contraseña."
 
 
@@ -128,8 +129,10 @@ class Guard:
         request = Request(scope, receive)
         path = unquote(scope["path"]).lower()
         stranger = not self.password and not is_loopback(request.url.hostname or "")  # a name rebound to this machine
-        if stranger or _is_cross_site(request) or _is_proxy(path):
-            return await PlainTextResponse("Refused.", 403)(scope, receive, send)
+        if stranger:
+            return await PlainTextResponse(STRANGER, 403)(scope, receive, send)
+        if _is_cross_site(request) or _is_proxy(path):
+            return await PlainTextResponse("Refused: this request comes from another site.", 403)(scope, receive, send)
         if path == "/health":
             return await PlainTextResponse("ok")(scope, receive, send)
         if self.password and path == SIGN_IN:

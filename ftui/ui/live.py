@@ -190,6 +190,7 @@ def _proof_row(example: dict[str, Any]) -> str:
 def log_html(events: list[Event]) -> str:
     lines = "".join(
         f"<p class='{event.level}'><time>{escape(event.time[11:19])}</time> {escape(event.message)}</p>"
+        + (f"<pre>{escape(event.data['trace'])}</pre>" if event.data.get("trace") else "")
         for event in events
         if event.type in ("state", "message", "resumed")
     )

@@ -75,3 +75,8 @@ def test_another_site_cannot_make_the_page_do_anything(server: Server) -> None:
 )
 def test_the_page_fetches_nothing_for_strangers(server: Server, path: str) -> None:
     assert status(server.url + path) == 403
+
+
+def test_a_name_that_was_rebound_to_this_machine_is_refused_without_a_password(server: Server, guarded: Server) -> None:
+    assert status(server.url, Host="evil.example") == 403
+    assert status(guarded.url + "sign-in", Host="space.example") == 200
