@@ -14,34 +14,17 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from os.path import commonprefix
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from ftui.encoding.messages import Message, answer_of, fold_system, reasoning_of
+from ftui.encoding.templates import CHAT_TEMPLATES, PLAIN, read_template
 from ftui.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Message = dict[str, Any]
 IGNORED = -100
 BATCH = 1000
-
-PLAIN = (
-    "{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content + eos_token + '\n' }}"
-    "{% else %}{{ m.content + '\n' }}{% endif %}{% endfor %}"
-)
-ALPACA = (
-    "{{ 'Below is an instruction that describes a task. Write a response that completes it.' if messages[0].role != 'system' else messages[0].content }}"
-    "{% for m in messages %}{% if m.role == 'user' %}{{ '\n\n### Instruction:\n' + m.content }}"
-    "{% elif m.role == 'assistant' %}{{ '\n\n### Response:\n' + m.content + eos_token }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '\n\n### Response:\n' }}{% endif %}"
-)
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}"
-    "{{ eos_token if m.role == 'assistant' and eos_token != '<|im_end|>' else '' }}{{ '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-CHAT_TEMPLATES = {"plain": PLAIN, "alpaca": ALPACA, "chatml": CHATML}
-
 # A special token inside data stands as E000 + (E100 + its number) + E001 while the template is rendered, and is cut in two
 # before it is tokenized, so that it is read as the text it is and never obeyed.
 _SHIELD = re.compile("\ue000(.)\ue001")
@@ -222,7 +205,7 @@ class Encoding:
         if text.startswith(asked):
             return text
         answer = text[self._find_start(text, messages[-1], asked) :]
-        reasoning = _reasoning(messages[-1])
+        reasoning = reasoning_of(messages[-1])
         if asked.rstrip().endswith("<think>"):
             return f"{asked}{reasoning}\n</think>\n\n{answer}"
         if reasoning:
@@ -238,19 +221,19 @@ class Encoding:
 
     def _find_start(self, text: str, message: Message, asked: str) -> int:
         """Where an answer begins that the template opens otherwise than its prompt ends: behind all they have in common."""
-        if _reasoning(message) and _reasoning(message) not in text:
+        if reasoning_of(message) and reasoning_of(message) not in text:
             self._note("The chat template drops the reasoning of older answers; they are learned without it.")
         return self._find(text, message, len(commonprefix([text, asked])))
 
     def _find(self, text: str, message: Message, after: int) -> int:
-        content = _answer(message)
+        content = answer_of(message)
         found = text.find(content, after)
         if not content or found < 0:
             raise UserError("the chat template does not write an answer of this conversation, so it cannot be learned")
         return found
 
     def _find_end(self, text: str, message: Message, start: int) -> int:
-        return self._end(text, self._find(text, message, start) + len(_answer(message)))
+        return self._end(text, self._find(text, message, start) + len(answer_of(message)))
 
     def _end(self, text: str, end: int) -> int:
         """Where the turn ends whose content ends at `end`: behind its stop token, if that is not in there yet."""
@@ -273,7 +256,7 @@ class Encoding:
         """The messages as this template takes them: special tokens shielded, system and reasoning where it reads them."""
         prepared = [self._prepare_message(message) for message in messages]
         if not self._has_system_role and prepared and prepared[0]["role"] == "system":
-            prepared = _fold_system(prepared)
+            prepared = fold_system(prepared)
         return prepared
 
     def _prepare_message(self, message: Message) -> Message:
@@ -330,7 +313,7 @@ class Encoding:
             return CHAT_TEMPLATES[chat_template]
         if chat_template != "auto":
             if "{%" not in chat_template and "{{" not in chat_template:
-                return _read_template(chat_template)
+                return read_template(chat_template)
             return chat_template
         own = self.tokenizer.chat_template
         own = own.get("default") if isinstance(own, dict) else own
@@ -410,31 +393,3 @@ def _assemble(parts: list[tuple[Piece, list[int]]], max_length: int | None) -> E
         labels += ids if piece.learned else [IGNORED] * len(ids)
     cut = max(0, len(input_ids) - max_length) if max_length is not None else 0
     return Encoded(input_ids[:max_length], labels[:max_length], cut)
-
-
-def _answer(message: Message) -> str:
-    """The visible answer, without reasoning: what every template writes as it is."""
-    return (message.get("content") or "").rpartition("</think>")[2].strip()
-
-
-def _reasoning(message: Message) -> str:
-    inline = (message.get("content") or "").rpartition("</think>")[0].strip().removeprefix("<think>")
-    return (message.get("reasoning_content") or inline).strip()
-
-
-def _fold_system(messages: list[Message]) -> list[Message]:
-    system, rest = messages[0]["content"], messages[1:]
-    if rest and rest[0]["role"] == "user":
-        return [{**rest[0], "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
-    return [{"role": "user", "content": system}, *rest]
-
-
-def _read_template(name: str) -> str:
-    path = Path(name)
-    if path.suffix not in (".jinja", ".j2") or not path.is_file():
-        raise UserError(
-            f"chat_template: there is no template “{name}”. Known: auto, {', '.join(CHAT_TEMPLATES)}, or the path of a .jinja file."
-        )
-    if path.stat().st_size > 65536:
-        raise UserError(f"chat_template: {name} is larger than 64 KB.")
-    return path.read_text(encoding="utf-8")
