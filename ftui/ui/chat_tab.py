@@ -12,6 +12,7 @@ from ftui.chat import ChatModel, ChatSettings, chat_encoding
 from ftui.config import checked
 from ftui.encoding import Message
 from ftui.errors import UserError
+from ftui.loop import explain_failure
 from ftui.runs import ENDED, Run, RunStore
 from ftui.ui.fieldset import fieldset, tell
 from ftui.ui.language import say
@@ -85,9 +86,9 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
             yield [*shown, {"role": "assistant", "content": "…"}], prompt
             for words in chat.stream(picked, which, messages, wishes, stop):
                 yield [*shown, {"role": "assistant", "content": words}], prompt
-        except UserError as error:
+        except (UserError, RuntimeError, MemoryError) as error:  # the last two: no memory for the model or its reply
             yield shown, ""
-            raise tell(error) from None
+            raise tell(UserError(explain_failure(error))) from None
         finally:
             stops.pop(session, None)
 
