@@ -34,7 +34,7 @@ install: .venv/installed
 install-dev: install .venv/installed-dev
 
 .venv/installed: requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo 'Python lacks venv: apt-get install python3-venv, then make again.'; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 

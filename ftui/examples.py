@@ -67,21 +67,26 @@ class Examples:
         """What a person should know of these rows, one sentence each."""
         sentences = []
         if self.broken:
-            sentences.append(f"{len(self.broken)} rows could not be read, first: {self.broken[0].reason}")
+            sentences.append(f"Could not be read: {_rows(len(self.broken))}, first: {self.broken[0].reason}")
         if self.left_out:
-            numbers = ", ".join(str(left.row + 1) for left in self.left_out[:10])
-            sentences.append(
-                f"{len(self.left_out)} rows are left out (row {numbers}{' …' if len(self.left_out) > 10 else ''}); first reason: {self.left_out[0].reason}"
-            )
+            listed = _listed([left.row for left in self.left_out])
+            sentences.append(f"Left out: {listed}; first reason: {self.left_out[0].reason}")
         if self.cut:
-            numbers = ", ".join(str(row + 1) for row in self.cut[:10])
-            sentences.append(
-                f"{len(self.cut)} rows are longer than max_length and lose their end (row {numbers}{' …' if len(self.cut) > 10 else ''})."
-            )
+            sentences.append(f"Longer than max_length, so the end is cut off: {_listed(self.cut)}.")
         return sentences
 
     def split_json(self) -> dict[str, Any]:
         return {"sha256": self.sha256, **{part: [example.row for example in getattr(self, part)] for part in PARTS}}
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _listed(rows: Sequence[int]) -> str:
+    """How many rows, and the first ten of them, counted from 1 as people do."""
+    numbers = ", ".join(str(row + 1) for row in rows[:10])
+    return f"{_rows(len(rows))} ({numbers}{' …' if len(rows) > 10 else ''})"
 
 
 def prepare(config: RunConfig, encoding: Encoding, rows: Rows | None = None) -> Examples:

@@ -1,0 +1,95 @@
+"""What the machine is taken for, and who holds its accelerator."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from ftui import device
+from ftui.device import Device, Lease, is_out_of_memory, this_device
+from ftui.errors import UserError
+
+
+def test_a_gpu_that_only_emulates_bf16_computes_in_fp16_and_a_cpu_without_it_in_fp32():
+    import torch
+
+    assert Device("cuda", "Tesla T4", 16_000_000_000, 4, bf16=False).dtype is torch.float16
+    assert Device("cuda", "L4", 24_000_000_000, 8, bf16=True).dtype is torch.bfloat16
+    assert Device("cpu", "CPU", 8_000_000_000, 2, bf16=False).dtype is torch.float32
+
+
+def test_emulated_bf16_is_not_asked_for(monkeypatch):
+    import torch
+
+    asked = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda _: SimpleNamespace(name="Tesla T4", total_memory=16)
+    )
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: asked.update(options) or False)
+    assert this_device.__wrapped__().bf16 is False
+    assert asked == {"including_emulation": False}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_a_lack_of_memory_is_told_from_other_failures(error, expected):
+    assert is_out_of_memory(error) is expected
+
+
+def test_the_lease_names_its_holder_to_whoever_is_refused_and_is_free_afterwards():
+    lease = Lease()
+    with lease.held_by("run 7"), pytest.raises(UserError, match="busy: run 7"), lease.held_by("the chat"):
+        pass
+    with lease.held_by("the chat"):
+        assert lease.holder == "the chat"
+    assert lease.holder is None
+
+
+def test_a_lease_is_free_again_after_a_failure():
+    lease = Lease()
+    with pytest.raises(ValueError), lease.held_by("run 7"):
+        raise ValueError
+    with lease.held_by("run 8"):
+        assert lease.holder == "run 8"
+
+
+def test_what_sits_idle_gives_way_to_a_run_and_not_to_a_reply():
+    lease, given = Lease(), []
+    lease.on_run(lambda: given.append("chat unloaded"))
+    with lease.held_by("the chat", is_run=False):
+        assert given == []
+    with lease.held_by("run 7"):
+        assert given == ["chat unloaded"]
+
+
+def test_a_run_waits_for_a_reply_that_is_being_written():
+    lease, replied = Lease(), threading.Event()
+
+    def reply() -> None:
+        with lease.held_by("the chat", is_run=False):
+            replied.set()
+            threading.Event().wait(0.2)
+
+    chat = threading.Thread(target=reply)
+    chat.start()
+    replied.wait()
+    with lease.held_by("run 7", timeout=10):
+        assert lease.holder == "run 7"
+    chat.join()
+
+
+def test_memory_is_that_of_the_machine_or_less():
+    import psutil
+
+    assert 0 < device.machine_memory() <= psutil.virtual_memory().total
