@@ -64,11 +64,11 @@ class BackgroundTrainer:
                 self._waiting[place - 1 : place + 1] = [run, self._waiting[place - 1]]
 
     def remove(self, run: Run) -> None:
-        """Takes a run out of the queue; it reads "stopped" then."""
+        """Takes a run out of the queue; what never began goes to the trash folder."""
         with self._changing:
             if run in self._waiting:
                 self._waiting.remove(run)
-                run.end("stopped", "Taken out of the queue before it began.", "warning")
+                self._store.trash(run)
 
     def shut_down(self) -> None:
         """Saves the run at work within 25 seconds and lets it read "interrupted", so that it can be resumed."""

@@ -299,11 +299,16 @@ def _sentence(model: type[BaseModel], mistake: Any) -> str:
         return f"{path}: is missing."
     if mistake["type"] == "extra_forbidden":
         return f"{path}: there is no such key.{_closest(model, mistake['loc'])}"
+    if mistake["type"] in PARSED:
+        return f"{path}: must be {PARSED[mistake['type']]}, not {mistake['input']!r}."
     reason = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if mistake["type"] == "value_error":
         return f"{path}: {reason}"
     given = mistake["input"]
     return f"{path}: must be {reason}, not {given!r}." if not isinstance(given, dict) else f"{path}: must be {reason}."
+
+
+PARSED = {"float_parsing": "a number", "int_parsing": "a whole number", "int_from_float": "a whole number"}
 
 
 def _closest(model: type[BaseModel], location: tuple[Any, ...]) -> str:

@@ -289,6 +289,13 @@ class RunStore:
         except OSError as error:
             raise _cannot_keep(error) from None
 
+    def trash(self, run: Run) -> None:
+        """Moves a run out of sight, into the folder .trash; nothing is deleted."""
+        trash = self.folder / ".trash"
+        trash.mkdir(exist_ok=True)
+        run.path.rename(trash / run.run_id)
+        self._open.pop(run.run_id, None)
+
     def adopt(self) -> None:
         """After a start of the app: runs that waited in the queue of an app that ended are interrupted, not waiting."""
         for run in self.list():

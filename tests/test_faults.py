@@ -235,7 +235,8 @@ def test_queued_runs_are_carried_out_in_their_order_and_one_can_be_moved_or_take
     trainer.move_up(fourth)
     assert trainer.waiting == [fourth, third]
     assert [_ended(run) for run in (first, fourth, third)] == ["done"] * 3
-    assert second.state == "stopped"
+    assert second not in store.list()
+    assert (store.folder / ".trash" / second.run_id / "config.yaml").is_file()
     starts = [
         next(event.time for event in run.events() if event.data.get("state") == "preparing")
         for run in (first, fourth, third)

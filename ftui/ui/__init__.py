@@ -12,6 +12,7 @@ from ftui.config import RunConfig
 from ftui.runs import RunStore
 from ftui.ui.chat_tab import chat_tab
 from ftui.ui.data_tab import data_tab
+from ftui.ui.fieldset import fieldset
 from ftui.ui.language import catalogue, say
 from ftui.ui.model_tab import model_tab
 from ftui.ui.preview import Preview
@@ -33,6 +34,7 @@ def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel) -
     """The whole page. What all sessions share comes in as arguments; the form itself is each session's state."""
     first, preview = RunConfig.load("starter"), Preview()
     with gr.Blocks(title="ftui", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as studio:
+        training = fieldset(first.training, "training", render=False)  # the Data tab reads it, the Train tab draws it
         with gr.Column(elem_id="masthead"):
             gr.HTML("<h1>ftui</h1>", padding=False)
             gr.Markdown(
@@ -42,9 +44,9 @@ def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel) -
             with gr.Tab(say("Model"), id="model"):
                 model = model_tab(first, studio)
             with gr.Tab(say("Data"), id="data") as tab:
-                data = data_tab(first, store, preview, model, tab)
+                data = data_tab(first, store, preview, {**model, **training}, tab)
             with gr.Tab(say("Train"), id="train") as tab:
-                to_chat = train_tab(first, store, trainer, preview, {**model, **data}, studio, tab)
+                to_chat = train_tab(first, store, trainer, preview, {**model, **data, **training}, studio, tab)
             with gr.Tab(say("Chat"), id="chat") as tab:
                 chat_tab(store, chat, to_chat, tabs, tab)
         studio.load(

@@ -19,7 +19,7 @@ from ftui.template import propose
 from ftui.ui.fieldset import Fields, Form, fieldset, tell
 from ftui.ui.language import Voice, say
 from ftui.ui.preview import Preview
-from ftui.ui.supervision import ORDERS, SHOWN_ROWS, chosen_rows, facts_html, problems_html, rows_html
+from ftui.ui.supervision import ORDERS, SHOWN_ROWS, chosen_rows, error_html, facts_html, problems_html, rows_html
 
 SAMPLES = ("samples/tickets.jsonl", "samples/labels.csv", "samples/schemas.jsonl", "samples/voice.jsonl")
 FILE_TYPES = [".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".xlsx", ".txt", ".md", ".gz"]
@@ -137,8 +137,8 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
             config, voice = shown.read(values), Voice(request)
             found = preview.look(config)
             examined = numbers(config, found)
-        except UserError as error:
-            raise tell(error) from None
+        except UserError as error:  # in the place of what was shown before, which is no longer true
+            return [error_html(error), "", gr.Row(visible=bool(before)), gr.Dropdown(choices=[], value=None), 0, ""]
         fixes = [(problem.fix.title, problem.code) for problem in found.problems if problem.fix]
         picked = chosen_rows(found, order, search)
         return [

@@ -20,23 +20,26 @@ Fields = dict[str, gr.components.Component]
 COMMA_LISTS = ("lora.target_modules", "evaluation.metrics", "evaluation.baselines")
 
 
-def fieldset(settings: BaseModel, path: str, leave_out: Sequence[str] = ()) -> Fields:
-    """One input a field, showing the value in `settings`, by its path in the config (`training.learning_rate`)."""
+def fieldset(settings: BaseModel, path: str, leave_out: Sequence[str] = (), render: bool = True) -> Fields:
+    """One input a field, showing the value in `settings`, by its path in the config (`training.learning_rate`).
+
+    Without `render` they are made here and drawn later, in a tab that comes after one that reads them.
+    """
     return {
-        f"{path}.{name}" if path else name: _input(field, getattr(settings, name))
+        f"{path}.{name}" if path else name: _input(field, getattr(settings, name), render)
         for name, field in type(settings).model_fields.items()
         if name not in leave_out
     }
 
 
-def _input(field: FieldInfo, value: Any) -> gr.components.Component:
+def _input(field: FieldInfo, value: Any, render: bool) -> gr.components.Component:
     label, info = say(str(field.title)), say(str(field.description))
     if field.annotation is bool:
-        return gr.Checkbox(value, label=label, info=info)
+        return gr.Checkbox(value, label=label, info=info, render=render)
     if get_origin(field.annotation) is Literal:
-        return gr.Dropdown(list(get_args(field.annotation)), value=value, label=label, info=info)
+        return gr.Dropdown(list(get_args(field.annotation)), value=value, label=label, info=info, render=render)
     # Numbers, too: a number box rounds 2e-4 away and cannot say what is wrong with "abc".
-    return gr.Textbox(_to_box(value), label=label, info=info, max_lines=1)
+    return gr.Textbox(_to_box(value), label=label, info=info, max_lines=1, render=render)
 
 
 class Form:

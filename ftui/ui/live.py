@@ -61,13 +61,16 @@ def status_html(run: Run, state: str, events: list[Event], voice: Voice) -> str:
             value = next((data[name] for data in reversed(measured) if data.get(name) is not None), None)
             if value is not None:
                 facts.append(voice(words, loss=voice.number(value, 3)))
+    legend = (
+        voice("Lower is better. Blue: rows it learns from; orange: rows it never sees.") if len(measured) > 1 else ""
+    )
     share = 1.0 if state == "done" else share
     if state == "done" and (compared := _planned_beside_actual(events, measured, voice)):
         facts.append(compared)
     bar = f"<progress max='1' value='{share:.3f}' aria-label='{escape(voice('Training'))}'></progress>"
     return (
         f"<div class='card status {state}'><p class='phase' role='status' aria-live='polite'><b>{escape(voice(PHASES[state]))}</b> "
-        f"<span>{escape(sentence)}</span></p>{bar}<p class='numbers'>{' · '.join(map(escape, facts))}</p>"
+        f"<span>{escape(sentence)}</span></p>{bar}<p class='numbers'>{' · '.join(map(escape, facts))}</p><p class='quiet'>{escape(legend)}</p>"
         f"<p class='quiet'>{escape(run.run_id)} · {escape(run.base_model)}</p></div>"
     )
 

@@ -10,8 +10,9 @@ from ftui.config import RunConfig
 from ftui.device import this_device
 from ftui.errors import UserError
 from ftui.models import STARTER, ModelFacts, describe
-from ftui.ui.fieldset import Fields, tell
+from ftui.ui.fieldset import Fields
 from ftui.ui.language import Voice, say
+from ftui.ui.supervision import error_html
 
 SUGGESTED = (
     "Qwen/Qwen2.5-0.5B-Instruct",
@@ -56,7 +57,7 @@ def model_tab(first: RunConfig, studio: gr.Blocks) -> Fields:
                 describe(str(base_model or "").strip(), revision or None, report=lambda _: None), Voice(request)
             )
         except UserError as error:
-            raise tell(error) from None
+            return error_html(error)
 
     return {"base_model": base_model, "revision": revision, "chat_template": chat_template}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ftui.check import Look
 from ftui.encoding import TokenView
+from ftui.errors import UserError
 from ftui.examples import PARTS, Example
 from ftui.ui.language import Voice
 
@@ -57,6 +58,11 @@ def _token(token: TokenView) -> str:
     kind = f"token {token.kind}{' special' if token.special else ''}"
     text = escape(token.text).replace("\n", "↵<br>")
     return f"<span class='{kind}' title='{token.id}: {escape(repr(token.text), quote=True)}'>{text}</span>"
+
+
+def error_html(error: UserError) -> str:
+    """What stands in the way, where the result would stand."""
+    return f"<div class='card'><p class='bad'>{escape(str(error))}</p></div>"
 
 
 def facts_html(found: dict[str, Any], voice: Voice) -> str:

@@ -60,8 +60,9 @@ def train_tab(
                     up = gr.Button(say("Move up"), size="sm")
                     remove = gr.Button(say("Take out"), size="sm")
             with gr.Accordion(say("All settings"), open=False, elem_id="settings"):
+                gr.Markdown(say("Training"), elem_classes="group")
+                training = [box.render() for path, box in before.items() if path.startswith("training.")]
                 fields: Fields = {
-                    **_group("Training", first.training, "training"),
                     **_group("Adapter", first.lora, "lora"),
                     **_group("Quantization", first.quantization, "quantization"),
                     **_group("Evaluation", first.evaluation, "evaluation"),
@@ -92,7 +93,6 @@ def train_tab(
                 color_title=" ",
                 height=340,
                 label=say("Loss"),
-                caption=say("Lower is better. Blue: rows it learns from; orange: rows it never sees."),
                 visible=False,
                 elem_id="plot",
             )
@@ -184,6 +184,8 @@ def train_tab(
 
     planning = {"api_visibility": "private", "show_progress": "hidden"}
     tab.select(show_plan, [length, *form.inputs], planned, **planning)
+    typed = [box.blur for box in training if isinstance(box, gr.Textbox)]
+    gr.on(typed, show_plan, [length, *form.inputs], planned, **planning)
     length.input(show_plan, [length, *form.inputs], planned, **planning)
 
     def use_preset(name: str) -> list[Any]:

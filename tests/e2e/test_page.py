@@ -70,7 +70,20 @@ def test_an_unknown_placeholder_is_named_with_the_closest_column(page: Page) -> 
     expect(page.locator("#facts")).to_contain_text("400 rows", timeout=MINUTE)
     page.locator("#template_prompt textarea").fill("{{texte}}")
     page.locator("#show_examples").click()
-    expect(page.locator(".toast-body").first).to_contain_text("text", timeout=MINUTE)
+    expect(page.locator("#facts")).to_contain_text("texte", timeout=MINUTE)
+    expect(page.locator("#facts")).to_contain_text("text")
+    expect(page.locator("#seen")).not_to_contain_text("Row 1")
+
+
+def test_the_data_tab_cuts_rows_where_the_train_tab_says(page: Page) -> None:
+    open_tab(page, "Train")
+    page.get_by_role("button", name="All settings").click()
+    page.get_by_role("textbox", name="Longest row (tokens) Longer").fill("110")
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(1500)  # the form reaches the page's own state a moment after the typing
+    open_tab(page, "Data")
+    expect(page.locator("#facts")).to_contain_text("cut at 110", timeout=MINUTE)
+    expect(page.locator("#problems")).to_contain_text("answer_cut")
 
 
 def test_a_wrong_number_is_explained_and_nothing_starts(page: Page, server: Server) -> None:
