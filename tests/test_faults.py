@@ -228,6 +228,7 @@ def test_twenty_quick_starts_make_one_run(config, store):
     assert _ended(store.list()[0]) == "done"
 
 
+@pytest.mark.true
 def test_queued_runs_are_carried_out_in_their_order_and_one_can_be_moved_or_taken_out(config, store):
     trainer = BackgroundTrainer(store, Lease())
     first, second, third, fourth = (trainer.queue(config) for _ in range(4))

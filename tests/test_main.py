@@ -70,6 +70,7 @@ def test_a_config_is_checked_without_training(config_file, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.true
 def test_train_in_a_terminal_ends_with_a_line_of_json(config_file, tmp_path):
     done = ftui("train", config_file, "--runs", tmp_path / "runs", "--json", "--set", "training.max_steps=2")
     assert done.returncode == 0, done.stderr
