@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
-from ftui.config import RunConfig, TrainingSettings
+from ftui.config import RunConfig
 from ftui.device import Device
 from ftui.errors import UserError
 from ftui.examples import Examples
@@ -30,7 +30,7 @@ ACTIVATIONS = {"cuda": 1.0, "cpu": 1.6}
 # Python and its libraries, measured; on a GPU the CUDA context.
 PROGRAM = {"cuda": 600_000_000, "cpu": 600_000_000}
 FITS, TIGHT = 0.85, 0.97  # of the device's memory
-HEAD_TOKENS = 2048  # train.py computes the head on a CPU for no more learned tokens than this without trl's tiles
+HEAD_TOKENS = 2048  # as in train/head.py, a floor above: beyond it trl's tiles take over
 
 
 class Plan(NamedTuple):
@@ -140,7 +140,11 @@ def plan(
     peak = sum(memory.values())
     verdict = _verdict(peak, device)
     work = tokens * _training_flops(config, size, lengths, share, device)
-    work += validated * _checks(config.training, steps) * (2 * size.body + 2 * size.head * share)
+    work += (
+        validated
+        * math.ceil(steps / config.training.check_every(len(lengths)))
+        * (2 * size.body + 2 * size.head * share)
+    )
     speed = _speed(device) * UTILIZATION[device.kind]
     return Plan(
         steps=steps,
@@ -219,11 +223,6 @@ def _speed(device: Device) -> float:
     if device.kind == "cpu":
         return CPU_CORE[device.bf16] * device.cores * 1e12
     return next((speed for name, speed in GPUS.items() if name in device.name), OTHER_GPU) * 1e12
-
-
-def _checks(settings: TrainingSettings, steps: int) -> int:
-    every = settings.eval_steps if settings.eval_steps >= 1 else settings.eval_steps * steps
-    return math.ceil(steps / max(1, math.ceil(every)))
 
 
 def _disk(config: RunConfig, size: Dimensions) -> int:

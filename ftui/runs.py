@@ -144,7 +144,7 @@ class Run:
 
     @contextmanager
     def stage(self, state: str, message: str) -> Iterator[None]:
-        """One stage of the work: writes its state, notices a wish to stop before it begins, and writes how it failed."""
+        """One stage of the work: writes its state before it begins; Stopped where somebody has wished for that."""
         if self.stop_wanted:
             raise Stopped
         self.log("state", message, state=state)

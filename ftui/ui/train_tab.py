@@ -244,7 +244,7 @@ def is_eventful(store: RunStore) -> bool:
 
 
 def _shown_run(store: RunStore) -> Run | None:
-    """The run at work, else the one that ended last: the newest that is not waiting in the queue."""
+    """The run at work, else the one that waits longest, else the newest."""
     return store.working() or next(iter(store.list()), None)
 
 
