@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from html import escape
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftui.config import RunConfig
 from ftui.dataset import Rows
@@ -13,9 +13,12 @@ from ftui.device import Device, this_device
 from ftui.doctor import Problem, examine, suggested_epochs
 from ftui.encoding import Encoding
 from ftui.errors import UserError
-from ftui.examples import PARTS, Example, Examples, prepare
+from ftui.examples import Examples, prepare
 from ftui.models import load_tokenizer, model_folder
 from ftui.plan import plan_of
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BINS = 20
 WORST = 10
@@ -55,7 +58,7 @@ def numbers(config: RunConfig, found: Look, device: Device | None = None) -> dic
     notes = [*found.rows.notes, *found.encoding.notes]
     return {
         "rows": len(found.rows),
-        "splits": {part: len(getattr(found.examples, part)) for part in PARTS},
+        "splits": {name: len(part) for name, part in found.examples.parts.items()},
         "problems": [_as_values(problem) for problem in found.problems],
         "tokens": token_numbers(found.examples, config.training.max_length),
         "plan": _plan(config, found, device, notes),
@@ -77,6 +80,7 @@ def _as_values(problem: Problem) -> dict[str, Any]:
 
 def _plan(config: RunConfig, found: Look, device: Device | None, notes: list[str]) -> dict[str, Any] | None:
     try:
+        found.examples.check_trainable()
         planned = plan_of(config, found.examples, found.model_config, device or this_device())
     except UserError as error:
         notes.append(str(error))
@@ -86,46 +90,54 @@ def _plan(config: RunConfig, found: Look, device: Device | None, notes: list[str
 
 def token_numbers(examples: Examples, max_length: int) -> dict[str, Any]:
     """What is learned, over all usable rows. `total` and `trained` count what is left after the cut, lengths what was there before."""
-    every = [example for part in PARTS for example in getattr(examples, part)]
-    lengths = sorted(map(_length, every))
-    total = sum(len(example.encoded.input_ids) for example in every)
-    trained = sum(example.encoded.trained for example in every)
-    cut = sorted((example for example in every if example.encoded.cut), key=lambda example: -example.encoded.cut)
+    import numpy as np
+
+    numbers, kept, trained, cut = (
+        np.concatenate([getattr(part, name) for part in examples.parts.values()])
+        for name in ("numbers", "lengths", "trained", "cut")
+    )
+    whole = kept + cut
+    lengths = np.sort(whole)
+    total = int(kept.sum())
+    cut_rows = int((cut > 0).sum())
     return {
         "total": total,
-        "trained": trained,
-        "share": round(trained / max(total, 1), 4),
-        "max": lengths[-1],
+        "trained": int(trained.sum()),
+        "share": round(int(trained.sum()) / max(total, 1), 4),
+        "max": int(lengths[-1]) if len(lengths) else 0,
         "p95": _quantile(lengths, 0.95),
         "p50": _quantile(lengths, 0.5),
         "max_length": max_length,
-        "cut_rows": len(cut),
-        "lost": sum(example.encoded.cut for example in cut),
+        "cut_rows": cut_rows,
+        "lost": int(cut.sum()),
         "nothing_learned": len(examples.left_out),
         "histogram": _histogram(lengths),
         "worst": {
-            "longest": [example.row for example in sorted(every, key=_length, reverse=True)[:WORST]],
-            "most_cut": [example.row for example in cut[:WORST]],
+            "longest": _worst(numbers, whole, WORST),
+            "most_cut": _worst(numbers, cut, min(WORST, cut_rows)),
             "nothing_learned": [left.row for left in examples.left_out[:WORST]],
         },
     }
 
 
-def _length(example: Example) -> int:
-    return len(example.encoded.input_ids) + example.encoded.cut
+def _worst(numbers: np.ndarray, amounts: np.ndarray, count: int) -> list[int]:
+    """The rows with the largest amounts, of equal ones the earlier in the data's parts."""
+    return numbers[(-amounts).argsort(kind="stable")[:count]].tolist()
 
 
-def _quantile(ordered: list[int], share: float) -> int:
+def _quantile(ordered: np.ndarray, share: float) -> int:
     """The smallest length that at least this share of the rows does not exceed."""
-    return ordered[max(0, -(-len(ordered) * round(share * 100) // 100) - 1)]
+    return int(ordered[max(0, -(-len(ordered) * round(share * 100) // 100) - 1)]) if len(ordered) else 0
 
 
-def _histogram(lengths: list[int]) -> list[dict[str, int]]:
+def _histogram(ordered: np.ndarray) -> list[dict[str, int]]:
     """Rows by length, in up to 20 bins of equal width; `to` belongs to its bin."""
-    width = -(-lengths[-1] // BINS)
-    counts = [0] * -(-lengths[-1] // width)
-    for length in lengths:
-        counts[(length - 1) // width] += 1
+    import numpy as np
+
+    if not len(ordered):
+        return []
+    width = -(-int(ordered[-1]) // BINS)
+    counts = np.bincount((ordered - 1) // width).tolist()
     return [{"from": place * width + 1, "to": (place + 1) * width, "rows": count} for place, count in enumerate(counts)]
 
 

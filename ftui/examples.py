@@ -5,16 +5,28 @@ Training, checking and evaluating all see the rows through here, so that what is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import islice
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
 from ftui.config import RunConfig
 from ftui.dataset import BrokenRow, Rows
 from ftui.encoding import Encoded, Encoding, Message
 from ftui.errors import UserError
+from ftui.template import PromptTemplate
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from datasets import Dataset
 
 PARTS = ("train", "validation", "test")
+BATCH = 1000
 
 
 class Example(NamedTuple):
@@ -40,24 +52,128 @@ class Example(NamedTuple):
 
 
 class LeftOut(NamedTuple):
+    """A row that cannot be used, and why. `code`: unusable_row, render_failure or nothing_trainable, as the doctor says."""
+
     row: int
     reason: str
+    code: str
+
+
+class Part(Sequence[Example]):
+    """The usable rows of one side. Their tokens lie in Arrow, mapped from a file; what was said is rendered again on demand.
+
+    So a million rows are no million Python objects. `numbers`, `lengths`, `trained` and `cut` have an entry for each
+    example: its row, its tokens, how many of them are learned, and how many `max_length` cut off.
+    """
+
+    def __init__(self, rows: Rows, template: PromptTemplate, encoded: Iterable[tuple[int, Encoded]] = ()) -> None:
+        self._rows, self.template = rows, template
+        self._table = _stored(encoded)
+        self.numbers, self.trained, self.cut = (self._table[name].to_numpy() for name in ("row", "trained", "cut"))
+        self.lengths = _lengths(self._table["input_ids"])
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __getitem__(self, place):
+        """An example, or a list of them for a slice."""
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(len(self)))]
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        return next(self._examples(self._table.slice(place % len(self), 1)))
+
+    def __iter__(self) -> Iterator[Example]:
+        for start in range(0, len(self), BATCH):
+            yield from self._examples(self._table.slice(start, BATCH))
+
+    def dataset(self) -> Dataset:
+        """`input_ids` and `labels` as trl takes them, not copied."""
+        from datasets import Dataset
+        from datasets.table import InMemoryTable
+
+        # Without a fingerprint of its own, datasets would pickle all rows to compute one.
+        return Dataset(InMemoryTable(self._table.select(["input_ids", "labels"])), fingerprint=uuid4().hex)
+
+    def _examples(self, table: pa.Table) -> Iterator[Example]:
+        columns = [table[name].to_pylist() for name in ("row", "input_ids", "labels", "cut")]
+        for number, row, *encoded in zip(columns[0], self._rows.take(columns[0]), *columns[1:], strict=True):
+            yield Example(number, self.template.render(row), Encoded(*encoded))
+
+
+def _stored(encoded: Iterable[tuple[int, Encoded]]) -> pa.Table:
+    """Rows, tokens and labels in a file without a name that the system pages in and out; it goes with the table."""
+    import pyarrow as pa
+
+    tokens = pa.list_(pa.int32())
+    schema = pa.schema(
+        {"row": pa.int64(), "input_ids": tokens, "labels": tokens, "cut": pa.int32(), "trained": pa.int32()}
+    )
+    encoded = iter(encoded)
+    with NamedTemporaryFile(prefix="ftui-", suffix=".arrow", delete=False) as file:
+        try:
+            with pa.ipc.new_file(file, schema) as writer:
+                while batch := list(islice(encoded, BATCH)):
+                    writer.write_table(
+                        pa.table(
+                            [
+                                [number for number, _ in batch],
+                                [each.input_ids for _, each in batch],
+                                [each.labels for _, each in batch],
+                                [each.cut for _, each in batch],
+                                [each.trained for _, each in batch],
+                            ],
+                            schema=schema,
+                        )
+                    )
+            file.flush()
+            return pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+        finally:
+            with suppress(OSError):  # Windows keeps a file that is mapped
+                Path(file.name).unlink()
+
+
+def _lengths(column: pa.ChunkedArray) -> np.ndarray:
+    import pyarrow.compute as pc
+
+    return pc.list_value_length(column).to_numpy()
 
 
 @dataclass(frozen=True)
 class Examples:
-    """`broken`: rows that could not even be read. `cut`: rows whose end `max_length` cut off, still used.
+    """`broken`: rows that could not even be read. `left_out`: rows that cannot be used.
 
     `rows` are all that the row numbers count: those of a validation or test file stand at the end.
     """
 
     rows: Rows
-    train: list[Example]
-    validation: list[Example]
-    test: list[Example]
+    train: Part
+    validation: Part
+    test: Part
     left_out: list[LeftOut]
-    cut: list[int]
     broken: tuple[BrokenRow, ...]
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        return {name: getattr(self, name) for name in PARTS}
+
+    @property
+    def cut(self) -> list[int]:
+        """Rows whose end `max_length` cut off, still used."""
+        return [number for part in self.parts.values() for number in part.numbers[part.cut > 0].tolist()]
+
+    def messages(self, row: int) -> list[Message]:
+        """What is said in the usable row of this number."""
+        return self.train.template.render(self.rows[row])
+
+    def check_trainable(self) -> None:
+        """UserError when nothing is left to learn."""
+        if not len(self.train):
+            first = self.left_out[0] if self.left_out else None
+            reason = f" First reason, row {first.row + 1}: {first.reason}" if first else ""
+            raise UserError(
+                f"No row is left to train on: {len(self.left_out)} of {len(self.rows)} rows cannot be used.{reason}"
+            )
 
     @property
     def sha256(self) -> str:
@@ -76,7 +192,7 @@ class Examples:
         return sentences
 
     def split_json(self) -> dict[str, Any]:
-        return {"sha256": self.sha256, **{part: [example.row for example in getattr(self, part)] for part in PARTS}}
+        return {"sha256": self.sha256, **{name: part.numbers.tolist() for name, part in self.parts.items()}}
 
 
 def _rows(count: int) -> str:
@@ -90,42 +206,40 @@ def _listed(rows: Sequence[int]) -> str:
 
 
 def prepare(config: RunConfig, encoding: Encoding, rows: Rows | None = None) -> Examples:
-    """The examples of `config`. UserError when the template does not fit the columns, or nothing is left to learn."""
+    """The examples of `config`. UserError when the template does not fit the columns."""
     rows = rows if rows is not None else config.dataset.load()
     config.template.check(rows.columns)
     split = config.split.apply(rows)
     left_out: list[LeftOut] = []
-    parts = {part: list(_encode(config, encoding, split.rows, getattr(split, part), left_out)) for part in PARTS}
-    if not parts["train"]:
-        reason = f" First reason, row {left_out[0].row + 1}: {left_out[0].reason}" if left_out else ""
-        raise UserError(
-            f"No row is left to train on: {len(left_out)} of {len(split.rows)} rows cannot be used.{reason}"
-        )
-    cut = [example.row for part in parts.values() for example in part if example.encoded.cut]
-    return Examples(rows=split.rows, **parts, left_out=left_out, cut=cut, broken=rows.problems)
+    parts = {
+        name: Part(split.rows, config.template, _encode(config, encoding, split.rows, getattr(split, name), left_out))
+        for name in PARTS
+    }
+    return Examples(rows=split.rows, **parts, left_out=left_out, broken=rows.problems)
 
 
 def _encode(
     config: RunConfig, encoding: Encoding, rows: Rows, numbers: Sequence[int], left_out: list[LeftOut]
-) -> Iterator[Example]:
-    usable, conversations = [], []
-    for number, row in zip(numbers, rows.take(numbers), strict=True):
-        try:
-            conversations.append(config.template.render(row))
-            usable.append(number)
-        except UserError as error:
-            left_out.append(LeftOut(number, str(error)))
-    for number, messages, encoded in zip(
-        usable, conversations, _encode_each(encoding, conversations, config.training.max_length), strict=True
-    ):
-        if isinstance(encoded, str):
-            left_out.append(LeftOut(number, encoded))
-        elif not config.training.completion_only_loss:
-            yield Example(number, messages, encoded._replace(labels=encoded.input_ids))
-        elif not encoded.trained:
-            left_out.append(LeftOut(number, _nothing_learned(messages, encoded, config.training.max_length)))
-        else:
-            yield Example(number, messages, encoded)
+) -> Iterator[tuple[int, Encoded]]:
+    """What can be used of the rows with these numbers, a batch at a time; the rest goes to `left_out`."""
+    for start in range(0, len(numbers), BATCH):
+        rendered: dict[int, list[Message]] = {}
+        for number, row in zip(numbers[start : start + BATCH], rows.take(numbers[start : start + BATCH]), strict=True):
+            try:
+                rendered[number] = config.template.render(row)
+            except UserError as error:
+                left_out.append(LeftOut(number, str(error), "unusable_row"))
+        each = _encode_each(encoding, list(rendered.values()), config.training.max_length)
+        for (number, messages), encoded in zip(rendered.items(), each, strict=True):
+            if isinstance(encoded, str):
+                left_out.append(LeftOut(number, encoded, "render_failure"))
+            elif not config.training.completion_only_loss:
+                yield number, encoded._replace(labels=encoded.input_ids)
+            elif not encoded.trained:
+                reason = _nothing_learned(messages, encoded, config.training.max_length)
+                left_out.append(LeftOut(number, reason, "nothing_trainable"))
+            else:
+                yield number, encoded
 
 
 def _encode_each(encoding: Encoding, conversations: list[list[Message]], max_length: int) -> list[Encoded | str]:

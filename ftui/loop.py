@@ -19,7 +19,7 @@ from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
 from ftui.examples import Example, Examples, prepare
-from ftui.merge import Rounding, as_trained, is_streamed, merge, prove
+from ftui.merge import PROVEN_ROWS, Rounding, as_trained, is_streamed, merge, prove
 from ftui.models import check_tunable, hub_name, load_model, load_tokenizer, model_folder, origin, place_for
 from ftui.plan import plan_of
 from ftui.replies import Reply
@@ -96,6 +96,7 @@ def _loop(run: Run) -> None:
         _check_libraries(config)
         encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
         examples = prepare(config, encoding)
+        examples.check_trainable()
         run.write("split.json", json.dumps(examples.split_json()))
         for note in (*encoding.notes, *examples.notes()):
             run.log("message", note, "warning")
@@ -181,7 +182,7 @@ def _merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, example
 
     A 4-bit run learns on rounded weights. Usually the original ones serve the adapter as well; the proof tells.
     """
-    held_out = [example.encoded for example in examples.validation or examples.test or examples.train]
+    held_out = [example.encoded for example in (examples.validation or examples.test or examples.train)[:PROVEN_ROWS]]
 
     def merged(base_weights: str, rounding: Rounding | None) -> dict[str, Any]:
         merge(run, base_dir, rounding)

@@ -166,10 +166,10 @@ def plan_of(config: RunConfig, examples: Examples, model_config: dict[str, Any],
     return plan(
         config,
         model_config,
-        [len(example.encoded.input_ids) for example in examples.train],
+        examples.train.lengths.tolist(),
         device,
-        trained=sum(example.encoded.trained for example in examples.train),
-        validated=sum(len(example.encoded.input_ids) for example in examples.validation),
+        trained=int(examples.train.trained.sum()),
+        validated=int(examples.validation.lengths.sum()),
     )
 
 

@@ -10,7 +10,8 @@ from ftui.config import RunConfig
 from ftui.dataset import Rows
 from ftui.device import Device
 from ftui.encoding import Encoded
-from ftui.examples import Example, Examples, LeftOut
+from ftui.examples import Examples, LeftOut, Part
+from ftui.template import PromptTemplate
 from tests import tiny
 
 LAPTOP = Device("cpu", "CPU", 16 * 10**9, 2, True)
@@ -18,9 +19,12 @@ LAPTOP = Device("cpu", "CPU", 16 * 10**9, 2, True)
 ANY_ROWS = Rows.from_list([{"text": "none of these are looked at"}])
 
 
-def example(row, length, learned, cut=0):
-    labels = [-100] * (length - learned) + [7] * learned
-    return Example(row, [{"role": "user"}, {"role": "assistant"}], Encoded([7] * length, labels, cut))
+def part(*rows):
+    """Rows as (number, tokens, learned, cut)."""
+    template = PromptTemplate(text="text")
+    labels = [[-100] * (length - learned) + [7] * learned for _, length, learned, _ in rows]
+    encoded = [Encoded([7] * row[1], own, row[3]) for row, own in zip(rows, labels, strict=True)]
+    return Part(ANY_ROWS, template, zip([row[0] for row in rows], encoded, strict=True))
 
 
 def test_the_numbers_are_those_of_the_rows(config):
@@ -37,8 +41,9 @@ def test_the_numbers_are_those_of_the_rows(config):
 
 
 def test_token_numbers_count_what_is_left_and_show_how_long_it_was():
-    rows = [example(number, 10 * (number + 1), 5) for number in range(9)] + [example(9, 95, 5, cut=5)]
-    found = token_numbers(Examples(ANY_ROWS, rows[:8], rows[8:9], rows[9:], [LeftOut(10, "no")], [9], ()), 95)
+    rows = [(number, 10 * (number + 1), 5, 0) for number in range(9)] + [(9, 95, 5, 5)]
+    left_out = [LeftOut(10, "no", "unusable_row")]
+    found = token_numbers(Examples(ANY_ROWS, part(*rows[:8]), part(rows[8]), part(rows[9]), left_out, ()), 95)
     assert (found["total"], found["trained"], found["share"]) == (545, 50, 0.0917)
     assert (found["p50"], found["p95"], found["max"]) == (50, 100, 100)
     assert (found["cut_rows"], found["lost"], found["nothing_learned"]) == (1, 5, 1)
@@ -47,11 +52,22 @@ def test_token_numbers_count_what_is_left_and_show_how_long_it_was():
 
 
 def test_the_histogram_holds_every_row_once():
-    rows = [example(number, length, 1) for number, length in enumerate([1, 2, 3, 40, 41, 60])]
-    found = token_numbers(Examples(ANY_ROWS, rows, [], [], [], [], ()), 100)
-    assert sum(part["rows"] for part in found["histogram"]) == 6
+    rows = [(number, length, 1, 0) for number, length in enumerate([1, 2, 3, 40, 41, 60])]
+    found = token_numbers(Examples(ANY_ROWS, part(*rows), part(), part(), [], ()), 100)
+    assert sum(bin["rows"] for bin in found["histogram"]) == 6
     assert found["histogram"][0] == {"from": 1, "to": 3, "rows": 3}
     assert found["histogram"][-1] == {"from": 58, "to": 60, "rows": 1}
+
+
+def test_where_no_row_can_be_used_the_check_says_what_is_wrong(values, tmp_path):
+    path = tiny.write_rows(tmp_path / "empty.jsonl", [{"text": f"Who is {i}?", "answer": ""} for i in range(20)])
+    values |= {"dataset": {"path": str(path)}, "split": {"validation": 2, "test": 2}}
+    found = check(RunConfig.parse(values), device=LAPTOP)
+    assert found["splits"] == {"train": 0, "validation": 0, "test": 0} and found["plan"] is None
+    assert any("No row is left to train on" in note for note in found["notes"])
+    codes = {problem["code"]: problem["count"] for problem in found["problems"] if problem["severity"] == "error"}
+    assert codes["empty_field"] == 20
+    assert "No row is left" in report_markdown(found) + report_html(found)
 
 
 def test_rows_of_a_separate_test_file_are_checked_too(values, tmp_path):
@@ -84,13 +100,13 @@ def test_the_terminal_gives_the_same_as_one_line_of_json(config, tmp_path, capsy
     assert {"rows", "splits", "problems", "tokens", "plan"} <= printed.keys()
 
 
-def test_nothing_to_train_on_leaves_with_a_sentence(values, tmp_path, capsys):
+def test_training_on_nothing_leaves_with_a_sentence(values, tmp_path, capsys):
     values["dataset"]["path"] = str(
         tiny.write_rows(tmp_path / "empty.jsonl", [{**row, "answer": ""} for row in tiny.rows()])
     )
     path = tmp_path / "config.yaml"
     path.write_text(RunConfig.parse(values).to_yaml())
-    assert main(["check", str(path)]) == 2
+    assert main(["train", str(path), "--runs", str(tmp_path / "runs")]) == 2
     assert "No row is left to train on" in capsys.readouterr().err
 
 

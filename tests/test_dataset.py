@@ -460,3 +460,16 @@ def test_an_impossible_split_is_a_sentence(settings, count, words):
 def test_three_rows_can_be_divided():
     split = SplitSettings().apply(numbered(3))
     assert [len(side) for side in (split.train, split.validation, split.test)] == [1, 1, 1]
+
+
+def test_rows_are_found_by_what_stands_in_any_cell_whatever_its_type():
+    rows = Rows.from_list(
+        [
+            {"text": "A Harbor.", "turns": [{"role": "user", "content": 'Say "sí"\nnow'}]},
+            {"text": None, "turns": None},
+            {"text": "none", "turns": [{"role": "user", "content": "harbor"}]},
+        ]
+    )
+    assert rows.containing("harbor") == [0, 2]
+    assert rows.containing('"sí"\nnow') == [0]
+    assert rows.containing("no such text") == [] and rows.containing("NONE") == [2]

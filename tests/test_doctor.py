@@ -1,6 +1,7 @@
 """The doctor: planted faults are found, each counted exactly; what is clean stays without alarm; a fix changes what it says."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from ftui.doctor import apply_fix, examine, suggested_epochs
 from ftui.doctor.content import has_mojibake, has_personal_data, without_mojibake, without_personal_data
 from ftui.doctor.near import near_duplicates
 from ftui.encoding import IGNORED, Encoding
-from ftui.examples import Examples, prepare
+from ftui.examples import Examples, Part, prepare
 from ftui.models import load_tokenizer
 from tests import tiny
 
@@ -50,6 +51,12 @@ def check(tokenizer):
         return by_code
 
     return examined
+
+
+def with_tokens(examples, change):
+    """The examples with other training tokens: `change` takes a row's number and what is encoded."""
+    encoded = [(example.row, change(example.row, example.encoded)) for example in examples.train]
+    return replace(examples, train=Part(examples.rows, examples.train.template, encoded))
 
 
 def pairs(count=120):
@@ -351,10 +358,9 @@ def test_a_system_prompt_and_tools_that_the_chat_template_drops(check):
 
 def test_an_answer_whose_end_is_not_learned(check):
     def without_ends(examples: Examples) -> Examples:
-        for example in examples.train:
-            if example.row in (10, 20):
-                example.encoded.labels[-1] = IGNORED
-        return examples
+        return with_tokens(
+            examples, lambda row, it: it._replace(labels=[*it.labels[:-1], IGNORED]) if row in (10, 20) else it
+        )
 
     rows = [{**row, "side": "train" if number < 70 else "test"} for number, row in enumerate(pairs(80))]
     found = check(rows, change=without_ends, split={"column": "side", "validation": 0})
@@ -371,9 +377,12 @@ def test_characters_that_the_tokenizer_does_not_know(tmp_path):
     rows = Rows.from_list(pairs(80))
     config = RunConfig.parse({"base_model": "x", "dataset": {"path": "x"}, "template": PAIR})
     examples = prepare(config, encoding, rows)
-    examples.train[3].encoded.input_ids[2] = tokenizer.unk_token_id
+    changed, unknown = examples.train[3].row, [tokenizer.unk_token_id]
+    examples = with_tokens(
+        examples, lambda row, it: it._replace(input_ids=unknown + it.input_ids[1:]) if row == changed else it
+    )
     found = [problem for problem in examine(config, encoding, rows, examples) if problem.code == "unknown_tokens"]
-    assert [problem.rows for problem in found] == [[examples.train[3].row]]
+    assert [problem.rows for problem in found] == [[changed]]
 
 
 # what stands in the texts

@@ -56,8 +56,9 @@ def test_by_default_only_answers_are_learned_and_on_wish_everything(values, enco
 
 def test_when_no_row_can_be_used_the_first_reason_is_told(values, encoding):
     rows = Rows.from_list([{"text": f"What is {i}?", "answer": ""} for i in range(20)])
+    found = prepare(RunConfig.parse(values), encoding, rows)
     with pytest.raises(UserError, match=r"No row is left to train on: 20 of 20 rows.*row \d+: .*answer"):
-        prepare(RunConfig.parse(values), encoding, rows)
+        found.check_trainable()
 
 
 def test_a_template_that_does_not_fit_the_columns_is_told_before_any_row_is_read(values, encoding):

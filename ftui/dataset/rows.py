@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Literal
 
 from ftui.errors import UserError
@@ -107,10 +107,24 @@ class Rows:
     def take(self, indices: Sequence[int]) -> Rows:
         import pyarrow as pa
 
-        return Rows(self._table.take(pa.array(indices, pa.int64())))
+        # Arrow joins all pieces of a table before it takes rows; so it gets only the stretch that they lie in.
+        first, last = min(indices, default=0), max(indices, default=-1)
+        places = pa.array([index - first for index in indices], pa.int64())
+        return Rows(self._table.slice(first, last - first + 1).take(places))
 
     def head(self, n: int) -> list[dict[str, object]]:
         return _decode(self._table.slice(0, n))
+
+    def containing(self, text: str) -> list[int]:
+        """Numbers of the rows that have a cell with this text in it, upper and lower case alike."""
+        import pyarrow.compute as pc
+
+        found = [
+            pc.match_substring(_searchable(field, self._table[place]), _quoted(field, text), ignore_case=True)
+            for place, field in enumerate(self._table.schema)
+        ]
+        anywhere = reduce(pc.or_, (pc.fill_null(each, False) for each in found))
+        return pc.indices_nonzero(anywhere).to_pylist()
 
     def followed_by(self, other: Rows) -> Rows:
         """These rows, then those of `other`; a column that only one side has is empty on the other."""
@@ -277,13 +291,35 @@ def _decode(table: pa.Table) -> list[dict[str, object]]:
 
 
 def _cells(field: pa.Field, column: pa.ChunkedArray) -> list:
-    import pyarrow as pa
 
     if field.metadata == _JSON:
         return [None if text is None else json.loads(text) for text in column.to_pylist()]
-    if pa.types.is_nested(field.type):
+    if _is_nested(field):
         return [_without_invented(value) for value in column.to_pylist(maps_as_pydicts="lossy")]
     return column.to_pylist()
+
+
+def _searchable(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    import pyarrow as pa
+
+    if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+        return column
+    return pa.array([None if cell is None else _plain_text(cell) for cell in _cells(field, column)], pa.string())
+
+
+def _plain_text(cell: object) -> str:
+    return cell if isinstance(cell, str) else _compact(cell)
+
+
+def _quoted(field: pa.Field, text: str) -> str:
+    """The text as it stands in the cells of this column: in JSON with its quotes and line ends escaped."""
+    return text if field.metadata != _JSON and not _is_nested(field) else _compact(text)[1:-1]
+
+
+def _is_nested(field: pa.Field) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_nested(field.type)
 
 
 def _without_invented(value: object) -> object:

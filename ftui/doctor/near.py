@@ -33,6 +33,8 @@ def near_duplicates(asked: Sequence[str], answers: Sequence[str]) -> list[tuple[
 
     Equal texts are pairs as well. Same context with another question, or same question with another answer, is none.
     """
+    if len(asked) < 2:
+        return []
     numbers: defaultdict[str, int] = defaultdict(count().__next__)
     sides = [[_words(text, numbers) for text in side] for side in (asked, answers)]
     found: dict[int, int] = {}

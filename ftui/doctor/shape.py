@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ftui.dataset import Rows
 from ftui.doctor.problem import Fix, Problem, error, leave_out, mend, some_rows, warning
 from ftui.errors import UserError
-from ftui.examples import Examples
+from ftui.examples import Examples, LeftOut
 from ftui.template import PromptTemplate
 from ftui.template.conversation import ROLES
 from ftui.template.placeholders import Placeholder, as_text, fill, lookup, parse, parsed
@@ -40,8 +40,8 @@ def look_at_shape(template: PromptTemplate, rows: Rows, examples: Examples) -> I
     yield from warning(
         "message_unrecognized_key", unknown, "{rows}: a message has keys that nothing reads. They are not learned."
     )
-    left = {left.row: left.reason for left in examples.left_out}
-    unfilled = [number for number in left if number < len(rows) and _is_unfilled(template, rows[number])]
+    left = examples.left_out
+    unfilled = [each.row for each in left if each.row < len(rows) and _is_unfilled(template, rows[each.row])]
     yield from error(
         "empty_field",
         unfilled,
@@ -49,8 +49,8 @@ def look_at_shape(template: PromptTemplate, rows: Rows, examples: Examples) -> I
         leave_out(rows, unfilled),
     )
     told = {number for code in _SENTENCES for number in codes.get(code, [])} | set(unfilled)
-    yield from _unusable(rows, {number: reason for number, reason in left.items() if number not in told})
-    yield from _unfilled_placeholders(template, rows, set(left))
+    yield from _unusable(rows, [each for each in left if each.row not in told])
+    yield from _unfilled_placeholders(template, rows, {each.row for each in left})
     yield from _roles(template, rows, examples)
 
 
@@ -63,18 +63,16 @@ def _unreadable(examples: Examples) -> Iterator[Problem]:
         yield from error(code, [each.number for each in broken], sentence)
 
 
-def _unusable(rows: Rows, left: dict[int, str]) -> Iterator[Problem]:
+def _unusable(rows: Rows, left: list[LeftOut]) -> Iterator[Problem]:
     """Rows left out for reasons of their own: the chat template, the mask, a tool call that cannot be read."""
-    refused = [number for number, reason in left.items() if reason.startswith("the chat template")]
-    empty = [number for number, reason in left.items() if reason.startswith(("its answer", "all its", "it has no"))]
-    other = [number for number in left if number not in {*refused, *empty}]
-    for code, numbers, sentence in (
-        ("render_failure", refused, "The chat template cannot write {rows}"),
-        ("nothing_trainable", empty, "Nothing is learned from {rows}"),
-        ("unusable_row", other, "The template cannot use {rows}"),
+    for code, sentence in (
+        ("render_failure", "The chat template cannot write {rows}"),
+        ("nothing_trainable", "Nothing is learned from {rows}"),
+        ("unusable_row", "The template cannot use {rows}"),
     ):
-        first = f". First reason: {left[numbers[0]].rstrip('.')}." if numbers else ""
-        yield from error(code, numbers, sentence + first, leave_out(rows, numbers))
+        reasons = {each.row: each.reason for each in left if each.code == code}
+        first = f". First reason: {next(iter(reasons.values())).rstrip('.')}." if reasons else ""
+        yield from error(code, list(reasons), sentence + first, leave_out(rows, reasons))
 
 
 def _is_unfilled(template: PromptTemplate, row: dict[str, object]) -> bool:
@@ -173,11 +171,7 @@ def _is_parts(content: object) -> bool:
 def _roles(template: PromptTemplate, rows: Rows, examples: Examples) -> Iterator[Problem]:
     if not template.messages:
         return
-    messages = {
-        example.row: example.messages
-        for part in (examples.train, examples.validation, examples.test)
-        for example in part
-    }
+    messages = {example.row: example.messages for part in examples.parts.values() for example in part}
     roles = {number: [message["role"] for message in each] for number, each in messages.items()}
     wrong = [number for number, each in messages.items() if not _in_order(each)]
     yield from warning(

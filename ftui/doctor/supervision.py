@@ -42,7 +42,7 @@ def look_at_supervision(
 
 
 def _number_of_rows(examples: Examples) -> Iterator[Problem]:
-    numbers = [example.row for example in examples.train]
+    numbers = examples.train.numbers.tolist()
     if len(numbers) < FEW:
         yield from error(
             "too_few_rows",

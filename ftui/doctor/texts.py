@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from ftui.encoding import Message
-from ftui.examples import PARTS, Example, Examples
+from ftui.examples import Example, Examples
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Texts:
     @classmethod
     def of(cls, examples: Examples) -> Texts:
         texts = cls([], [], [], [], [], [])
-        for part in PARTS:
-            for example in getattr(examples, part):
+        for name, part in examples.parts.items():
+            for example in part:
                 *before, last = example.messages
                 texts.rows.append(example.row)
-                texts.parts.append(part)
+                texts.parts.append(name)
                 tools = [json.dumps(example.messages[0]["tools"])] if example.messages[0].get("tools") else []
                 system = [_said(message) for message in before if message["role"] == "system"]
                 texts.systems.append("\n".join(system + tools))

@@ -12,12 +12,11 @@ from ftui.config import RunConfig
 from ftui.device import is_out_of_memory, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
-from ftui.examples import Example, Examples
+from ftui.examples import Examples
 from ftui.train.checkpoints import mark_complete
 from ftui.train.head import compact_head
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedModel
     from trl import SFTConfig, SFTTrainer
 
@@ -40,8 +39,8 @@ def build_trainer(
     trainer = _trainer_class()(
         model=model,
         args=_arguments(config, model, examples, folder),
-        train_dataset=_dataset(examples.train),
-        eval_dataset=_dataset(examples.validation) if examples.validation else None,
+        train_dataset=examples.train.dataset(),
+        eval_dataset=examples.validation.dataset() if examples.validation else None,
         processing_class=encoding.tokenizer,
         peft_config=LoraConfig(task_type="CAUSAL_LM", **lora),
     )
@@ -174,15 +173,4 @@ def _arguments(config: RunConfig, model: PreTrainedModel, examples: Examples, fo
         logging_nan_inf_filter=False,
         dataloader_pin_memory=device.kind == "cuda",
         disable_tqdm=True,
-    )
-
-
-def _dataset(examples: list[Example]) -> Dataset:
-    from datasets import Dataset
-
-    return Dataset.from_dict(
-        {
-            "input_ids": [example.encoded.input_ids for example in examples],
-            "labels": [example.encoded.labels for example in examples],
-        }
     )

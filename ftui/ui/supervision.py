@@ -8,7 +8,6 @@ from typing import Any
 from ftui.check import Look
 from ftui.encoding import TokenView
 from ftui.errors import UserError
-from ftui.examples import PARTS, Example
 from ftui.ui.language import Voice
 
 SHOWN_ROWS = 5
@@ -16,32 +15,32 @@ SHOWN_TOKENS = 1500
 ORDERS = {"order": "As they come", "longest": "Longest first", "cut": "Most cut first"}
 
 
-def chosen_rows(found: Look, order: str, search: str) -> list[Example]:
-    """The rows that are looked at: all usable ones, in an order, or those whose text contains `search`."""
-    examples = sorted((example for part in PARTS for example in getattr(found.examples, part)), key=lambda e: e.row)
-    if search.strip():
-        wanted = search.strip().casefold()
-        examples = [e for e in examples if any(wanted in str(m.get("content")).casefold() for m in e.messages)]
-    if order == "longest":
-        return sorted(examples, key=lambda e: -len(e.encoded.input_ids) - e.encoded.cut)
-    if order == "cut":
-        return sorted(examples, key=lambda e: -e.encoded.cut)
-    return examples
+def chosen_rows(found: Look, order: str, search: str) -> list[int]:
+    """Numbers of the rows that are looked at: all usable ones, in an order, or those that contain `search`."""
+    parts = found.examples.parts.values()
+    numbers, lengths, cut = (
+        [each for part in parts for each in getattr(part, name).tolist()] for name in ("numbers", "lengths", "cut")
+    )
+    wanted = set(found.rows.containing(search.strip())) if search.strip() else set(numbers)
+    worst = {"order": [0] * len(numbers), "longest": [-a - b for a, b in zip(lengths, cut, strict=True)]}
+    chosen = sorted(zip(worst.get(order) or [-each for each in cut], numbers, strict=True))
+    return [number for _, number in chosen if number in wanted]
 
 
-def rows_html(found: Look, examples: list[Example], page: int, max_length: int, voice: Voice) -> str:
+def rows_html(found: Look, chosen: list[int], page: int, max_length: int, voice: Voice) -> str:
     """Five rows exactly as the trainer gets them."""
     kinds = (("context", "context"), ("learned", "learned"), ("cut", "cut off"), ("context special", "special token"))
     legend = " ".join(f"<span class='token {kind}'>{escape(voice(name))}</span>" for kind, name in kinds)
     start = page * SHOWN_ROWS
     shown = "".join(
-        _row(found.encoding.explain(e.messages, max_length), e.row, voice) for e in examples[start : start + SHOWN_ROWS]
+        _row(found.encoding.explain(found.examples.messages(row), max_length), row, voice)
+        for row in chosen[start : start + SHOWN_ROWS]
     )
     where = voice(
         "{first} to {last} of {count}",
-        first=min(start + 1, len(examples)),
-        last=min(start + SHOWN_ROWS, len(examples)),
-        count=voice.number(len(examples)),
+        first=min(start + 1, len(chosen)),
+        last=min(start + SHOWN_ROWS, len(chosen)),
+        count=voice.number(len(chosen)),
     )
     title = escape(voice("What the model will see"))
     return (
@@ -97,7 +96,7 @@ def facts_html(found: dict[str, Any], voice: Voice) -> str:
 
 
 def _histogram(tokens: dict[str, Any]) -> str:
-    highest = max(bin["rows"] for bin in tokens["histogram"])
+    highest = max((bin["rows"] for bin in tokens["histogram"]), default=0)
     bars = ""
     for bin in tokens["histogram"]:
         kind = "bar over" if bin["to"] > tokens["max_length"] else "bar"
