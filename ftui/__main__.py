@@ -18,6 +18,8 @@ from typing import Any
 
 from ftui.errors import UserError
 
+SHAPES = ("openai", "sharegpt", "alpaca", "prompt-completion")  # as in shapes.py, which --help does not wait for
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning workers starve the page and each other
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
@@ -62,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "what a run would learn, and what stands in its way; trains nothing")
     train = command("train", _train, "the whole loop: data, base answers, training, tuned answers, merge, proof")
     train.add_argument("--resume", metavar="RUN", help="go on with a run that ended early, from its newest checkpoint")
-    check.add_argument("--report", type=Path, metavar="FILE", help="write what was found as .md or .html")
+    check.add_argument("--report", type=Path, metavar="FILE", help="write what was found as .html, .md or .csv")
+    check.add_argument("--export", type=Path, metavar="DIR", help="write the prepared rows, a file for each part")
+    check.add_argument("--shape", choices=SHAPES, default="openai", help="of the exported rows; openai if not said")
     for added in (check, train):
         added.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file or the name of a preset")
         added.add_argument("--set", action="append", default=[], metavar="key=value", dest="overrides")
@@ -97,15 +101,22 @@ def _config(options: argparse.Namespace) -> str:
 
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:
-    from ftui.check import check, report_html, report_markdown
+    from ftui.check import look, numbers, report_markdown, write_report
     from ftui.config import RunConfig
+    from ftui.shapes import write_parts
 
-    found = check(RunConfig.load(_config(options), options.overrides))
+    config = RunConfig.load(_config(options), options.overrides)
+    looked = look(config)
+    found = numbers(config, looked)
     if options.report:
-        write = report_html if options.report.suffix == ".html" else report_markdown
-        options.report.write_text(write(found), encoding="utf-8")
+        write_report(found, options.report)
+    if options.export:
+        options.export.mkdir(parents=True, exist_ok=True)
+        written = write_parts(looked.examples, options.shape, options.export)
+        found["exported"] = written.sentence
     if not options.json:
         print(report_markdown(found))
+        print(found.get("exported", ""))
     return found
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftui.config import RunConfig
@@ -182,6 +185,18 @@ def report_html(found: dict[str, Any]) -> str:
     )
 
 
+def report_csv(found: dict[str, Any]) -> str:
+    """The problems as a table. No cell begins as a formula does: spreadsheets would carry it out."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["severity", "code", "count", "message", "rows"])
+    for problem in found["problems"]:
+        rows = " ".join(str(row + 1) for row in problem["rows"])
+        cells = (problem["severity"], problem["code"], str(problem["count"]), problem["message"], rows)
+        table.writerow(f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell for cell in cells)
+    return text.getvalue()
+
+
 def _numbers(found: dict[str, Any]) -> list[str]:
     splits, tokens = found["splits"], found["tokens"]
     lines = [
@@ -197,3 +212,15 @@ def _plain(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no table border."""
     flat = " ".join(text.split())
     return escape("".join(f"\\{letter}" if letter in "\\`*_[]#|~!" else letter for letter in flat), quote=False)
+
+
+REPORTS = {"html": report_html, "md": report_markdown, "csv": report_csv}
+
+
+def write_report(found: dict[str, Any], path: Path) -> Path:
+    """A report in the form that the file's ending asks for. UserError for an ending that none has."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in REPORTS:
+        raise UserError(f"{path.name}: a report is a file that ends in .html, .md or .csv.")
+    path.write_text(REPORTS[kind](found), encoding="utf-8")
+    return path

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from ftui import __main__, shapes
 from ftui.__main__ import main
-from ftui.check import check, report_html, report_markdown, token_numbers
+from ftui.check import check, report_csv, report_html, report_markdown, token_numbers
 from ftui.config import RunConfig
 from ftui.dataset import Rows
 from ftui.device import Device
@@ -108,6 +109,26 @@ def test_training_on_nothing_leaves_with_a_sentence(values, tmp_path, capsys):
     path.write_text(RunConfig.parse(values).to_yaml())
     assert main(["train", str(path), "--runs", str(tmp_path / "runs")]) == 2
     assert "No row is left to train on" in capsys.readouterr().err
+
+
+def test_the_terminal_writes_the_prepared_rows_and_the_report(config, tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    options = ["--report", str(tmp_path / "report.csv"), "--export", str(tmp_path / "rows"), "--shape", "alpaca"]
+    assert main(["check", str(path), *options]) == 0
+    assert "30 rows in train.jsonl, validation.jsonl, test.jsonl." in capsys.readouterr().out
+    assert len((tmp_path / "rows/test.jsonl").read_text().splitlines()) == 6
+    assert (tmp_path / "report.csv").read_text().startswith("severity,code,count,message,rows")
+    assert main(["check", str(path), "--report", str(tmp_path / "report.pdf")]) == 2
+
+
+def test_the_shapes_of_the_terminal_are_those_there_are():
+    assert tuple(shapes.SHAPES) == __main__.SHAPES
+
+
+def test_no_cell_of_a_report_begins_as_a_formula():
+    problem = {"severity": "error", "code": "x", "count": 1, "message": "=HYPERLINK(1)", "rows": [4]}
+    assert report_csv({"problems": [problem]}).splitlines()[1] == "error,x,1,'=HYPERLINK(1),5"
 
 
 @pytest.mark.parametrize("render", [report_markdown, report_html])
