@@ -16,6 +16,7 @@ from ftui.doctor import apply_fix
 from ftui.errors import UserError
 from ftui.runs import RunStore
 from ftui.template import propose
+from ftui.ui.downloads import downloads
 from ftui.ui.fieldset import Fields, Form, fieldset, tell
 from ftui.ui.language import Voice, say
 from ftui.ui.preview import Preview
@@ -90,6 +91,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
                 back = gr.Button(say("Previous rows"), elem_id="back")
                 on = gr.Button(say("Next rows"), elem_id="next")
             seen = gr.HTML(elem_id="seen", padding=False)
+            below = gr.Column()
 
     own: Fields = {
         "dataset.path": path,
@@ -101,6 +103,8 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
         **source,
     }
     shown = Form({**model, **own})
+    with below:
+        downloads(shown, preview)
     reading = Form({"dataset.path": path, **source})
     page, before = gr.State(0), gr.State([])
     table = [rows, question, answer]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -73,6 +74,22 @@ def test_an_unknown_placeholder_is_named_with_the_closest_column(page: Page) -> 
     expect(page.locator("#facts")).to_contain_text("texte", timeout=MINUTE)
     expect(page.locator("#facts")).to_contain_text("text")
     expect(page.locator("#seen")).not_to_contain_text("Row 1")
+
+
+def test_prepared_rows_and_the_report_can_be_saved(page: Page) -> None:
+    open_tab(page, "Data")
+    expect(page.locator("#facts")).to_contain_text("400 rows", timeout=MINUTE)
+    page.get_by_role("button", name="Save rows or report").click()
+    page.locator("#save").click()
+    expect(page.locator("#files")).to_contain_text("train", timeout=MINUTE)
+    with page.expect_download() as download:
+        page.locator("#files a").first.click()
+    row = json.loads(Path(download.value.path()).read_text().splitlines()[0])
+    assert [message["role"] for message in row["messages"]][-2:] == ["user", "assistant"]
+    page.locator("#kind input").click()
+    page.get_by_role("option", name="Report as a page").click()
+    page.locator("#save").click()
+    expect(page.locator("#files")).to_contain_text("check", timeout=MINUTE)
 
 
 def test_the_data_tab_cuts_rows_where_the_train_tab_says(page: Page) -> None:
