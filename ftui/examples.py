@@ -229,32 +229,28 @@ def _encode(
                 rendered[number] = config.template.render(row)
             except UserError as error:
                 left_out.append(LeftOut(number, str(error), "unusable_row"))
-        each = _encode_each(encoding, list(rendered.values()), config.training.max_length)
+        settings = config.training
+        each = _encode_each(encoding, list(rendered.values()), settings.max_length, settings.completion_only_loss)
         for (number, messages), encoded in zip(rendered.items(), each, strict=True):
             if isinstance(encoded, str):
                 left_out.append(LeftOut(number, encoded, "render_failure"))
-            elif not config.training.completion_only_loss:
-                yield number, encoded._replace(labels=encoded.input_ids)
             elif not encoded.trained:
-                reason = _nothing_learned(messages, encoded, config.training.max_length)
+                reason = _nothing_learned(messages, encoded, settings.max_length)
                 left_out.append(LeftOut(number, reason, "nothing_trainable"))
             else:
                 yield number, encoded
 
 
-def _encode_each(encoding: Encoding, conversations: list[list[Message]], max_length: int) -> list[Encoded | str]:
+def _encode_each(
+    encoding: Encoding, conversations: list[list[Message]], max_length: int, answers_only: bool
+) -> list[Encoded | str]:
     """All at once; one by one only where the template refuses one, to find out which."""
     try:
-        return list(encoding.encode(conversations, max_length))
-    except UserError:
-        return [_encode_one(encoding, messages, max_length) for messages in conversations]
-
-
-def _encode_one(encoding: Encoding, messages: list[Message], max_length: int) -> Encoded | str:
-    try:
-        return encoding.encode([messages], max_length)[0]
+        return list(encoding.encode(conversations, max_length, answers_only))
     except UserError as error:
-        return str(error)
+        if len(conversations) == 1:
+            return [str(error)]
+        return [_encode_each(encoding, [each], max_length, answers_only)[0] for each in conversations]
 
 
 def _nothing_learned(messages: list[Message], encoded: Encoded, max_length: int) -> str:

@@ -75,21 +75,28 @@ class Encoding:
 
     # what is learned
 
-    def encode(self, conversations: Iterable[Sequence[Message]], max_length: int | None = None) -> list[Encoded]:
+    def encode(
+        self, conversations: Iterable[Sequence[Message]], max_length: int | None = None, answers_only: bool = True
+    ) -> list[Encoded]:
         """Token ids and labels of each conversation, rendered one by one and tokenized in one batch.
 
-        UserError where the template cannot render a conversation; the caller knows the row.
+        The answers are learned, or, without `answers_only`, everything. UserError where the template cannot render a conversation; the caller knows the row.
         """
         conversations, encoded = iter(conversations), []
         while batch := list(islice(conversations, BATCH)):  # a batch at a time: the tokenizer's own records are large
             examples = [self._pieces(messages) for messages in batch]
             ids = iter(self._tokenize([piece for pieces in examples for piece in pieces]))
-            encoded += [_assemble([(piece, next(ids)) for piece in pieces], max_length) for pieces in examples]
+            encoded += [
+                _assemble([(piece.learned or not answers_only, next(ids)) for piece in pieces], max_length)
+                for pieces in examples
+            ]
         return encoded
 
-    def explain(self, messages: Sequence[Message], max_length: int | None = None) -> list[TokenView]:
+    def explain(
+        self, messages: Sequence[Message], max_length: int | None = None, answers_only: bool = True
+    ) -> list[TokenView]:
         """Every token of the example as text, with what becomes of it."""
-        whole = self.encode([messages])[0]
+        whole = self.encode([messages], answers_only=answers_only)[0]
         specials = set(self.tokenizer.all_special_ids)
         views = []
         for index, (token, label) in enumerate(zip(whole.input_ids, whole.labels, strict=True)):
@@ -386,10 +393,11 @@ class Encoding:
             self.notes.append(sentence)
 
 
-def _assemble(parts: list[tuple[Piece, list[int]]], max_length: int | None) -> Encoded:
+def _assemble(parts: list[tuple[bool, list[int]]], max_length: int | None) -> Encoded:
+    """`parts`: whether they are learned, and their ids."""
     input_ids, labels = [], []
-    for piece, ids in parts:
+    for learned, ids in parts:
         input_ids += ids
-        labels += ids if piece.learned else [IGNORED] * len(ids)
+        labels += ids if learned else [IGNORED] * len(ids)
     cut = max(0, len(input_ids) - max_length) if max_length is not None else 0
     return Encoded(input_ids[:max_length], labels[:max_length], cut)

@@ -151,7 +151,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
             gr.Row(visible=bool(fixes or before)),
             gr.Dropdown(choices=fixes, value=next((code for _, code in fixes), None)),
             0,
-            rows_html(found, picked, 0, config.training.max_length, voice),
+            rows_html(found, picked, 0, config.training, voice),
         ]
 
     def turn_page(voice: Voice, step: int, page: int, order: str, search: str, *values: Any) -> tuple[int, str]:
@@ -162,7 +162,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
             raise tell(error) from None
         picked = chosen_rows(found, order, search)
         page = max(0, min(page + step, (len(picked) - 1) // SHOWN_ROWS))
-        return page, rows_html(found, picked, page, config.training.max_length, voice)
+        return page, rows_html(found, picked, page, config.training, voice)
 
     def next_rows(request: gr.Request, *asked: Any) -> tuple[int, str]:
         return turn_page(Voice(request), 1, *asked)

@@ -66,6 +66,8 @@ SPANISH = {
     "As they come": "Como vienen",
     "Longest first": "Primero las más largas",
     "Most cut first": "Primero las más cortadas",
+    "Left out": "Omitidas",
+    "Left out: {reason}": "Omitida: {reason}",
     "Search": "Buscar",
     "Save rows or report": "Guardar filas o informe",
     "What to save": "Qué guardar",

@@ -6,35 +6,38 @@ from html import escape
 from typing import Any
 
 from ftui.check import Look
+from ftui.config import TrainingSettings
 from ftui.encoding import TokenView
 from ftui.errors import UserError
 from ftui.ui.language import Voice
 
 SHOWN_ROWS = 5
 SHOWN_TOKENS = 1500
-ORDERS = {"order": "As they come", "longest": "Longest first", "cut": "Most cut first"}
+ORDERS = {"order": "As they come", "longest": "Longest first", "cut": "Most cut first", "left": "Left out"}
 
 
 def chosen_rows(found: Look, order: str, search: str) -> list[int]:
-    """Numbers of the rows that are looked at: all usable ones, in an order, or those that contain `search`."""
+    """Numbers of the rows that are looked at, in an order: all usable ones, or those left out; with `search`, only what contains it."""
+    wanted = set(found.rows.containing(search.strip())) if search.strip() else range(len(found.rows))
+    if order == "left":
+        return [left.row for left in found.examples.left_out if left.row in wanted]
     parts = found.examples.parts.values()
     numbers, lengths, cut = (
         [each for part in parts for each in getattr(part, name).tolist()] for name in ("numbers", "lengths", "cut")
     )
-    wanted = set(found.rows.containing(search.strip())) if search.strip() else set(numbers)
-    worst = {"order": [0] * len(numbers), "longest": [-a - b for a, b in zip(lengths, cut, strict=True)]}
-    chosen = sorted(zip(worst.get(order) or [-each for each in cut], numbers, strict=True))
+    worst = {"longest": [-a - b for a, b in zip(lengths, cut, strict=True)], "cut": [-each for each in cut]}
+    chosen = sorted(zip(worst.get(order) or [0] * len(numbers), numbers, strict=True))
     return [number for _, number in chosen if number in wanted]
 
 
-def rows_html(found: Look, chosen: list[int], page: int, max_length: int, voice: Voice) -> str:
+def rows_html(found: Look, chosen: list[int], page: int, settings: TrainingSettings, voice: Voice) -> str:
     """Five rows exactly as the trainer gets them."""
     kinds = (("context", "context"), ("learned", "learned"), ("cut", "cut off"), ("context special", "special token"))
     legend = " ".join(f"<span class='token {kind}'>{escape(voice(name))}</span>" for kind, name in kinds)
     start = page * SHOWN_ROWS
+    reasons = {left.row: left.reason for left in found.examples.left_out}
     shown = "".join(
-        _row(found.encoding.explain(found.examples.messages(row), max_length), row, voice)
-        for row in chosen[start : start + SHOWN_ROWS]
+        _row(found, row, reasons.get(row, ""), settings, voice) for row in chosen[start : start + SHOWN_ROWS]
     )
     where = voice(
         "{first} to {last} of {count}",
@@ -48,9 +51,17 @@ def rows_html(found: Look, chosen: list[int], page: int, max_length: int, voice:
     )
 
 
-def _row(tokens: list[TokenView], row: int, voice: Voice) -> str:
-    marks = "".join(_token(token) for token in tokens[:SHOWN_TOKENS])
-    return f"<h4>{voice('Row {row}', row=row + 1)}</h4><div class='tokens'>{marks}</div>"
+def _row(found: Look, row: int, reason: str, settings: TrainingSettings, voice: Voice) -> str:
+    """A row's tokens; of one that is left out also the reason, and what can be shown of it."""
+    title = f"<h4>{voice('Row {row}', row=row + 1)}</h4>"
+    left_out = f"<p class='bad'>{escape(voice('Left out: {reason}', reason=reason))}</p>" if reason else ""
+    try:
+        messages = found.examples.messages(row)
+        tokens = found.encoding.explain(messages, settings.max_length, settings.completion_only_loss)
+    except UserError:
+        return title + left_out
+    marks = "".join(map(_token, tokens[:SHOWN_TOKENS]))
+    return f"{title}{left_out}<div class='tokens'>{marks}</div>"
 
 
 def _token(token: TokenView) -> str:
