@@ -5,7 +5,7 @@ Training, checking and evaluating all see the rows through here, so that what is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -205,31 +205,39 @@ def _listed(rows: Sequence[int]) -> str:
     return f"{_rows(len(rows))} ({numbers}{' …' if len(rows) > 10 else ''})"
 
 
-def prepare(config: RunConfig, encoding: Encoding, rows: Rows | None = None) -> Examples:
-    """The examples of `config`. UserError when the template does not fit the columns."""
+def prepare(
+    config: RunConfig, encoding: Encoding, rows: Rows | None = None, tell: Callable[[int], None] = lambda more: None
+) -> Examples:
+    """The examples of `config`; `tell` hears how many more rows are done. UserError when the template does not fit the columns."""
     rows = rows if rows is not None else config.dataset.load()
     config.template.check(rows.columns)
     split = config.split.apply(rows)
     left_out: list[LeftOut] = []
-    parts = {
-        name: Part(split.rows, config.template, _encode(config, encoding, split.rows, getattr(split, name), left_out))
-        for name in PARTS
-    }
+    parts = {}
+    for name in PARTS:
+        encoded = _encode(config, encoding, split.rows, getattr(split, name), left_out, tell)
+        parts[name] = Part(split.rows, config.template, encoded)
     return Examples(rows=split.rows, **parts, left_out=left_out, broken=rows.problems)
 
 
 def _encode(
-    config: RunConfig, encoding: Encoding, rows: Rows, numbers: Sequence[int], left_out: list[LeftOut]
+    config: RunConfig,
+    encoding: Encoding,
+    rows: Rows,
+    numbers: Sequence[int],
+    left_out: list[LeftOut],
+    tell: Callable[[int], None],
 ) -> Iterator[tuple[int, Encoded]]:
     """What can be used of the rows with these numbers, a batch at a time; the rest goes to `left_out`."""
+    settings = config.training
     for start in range(0, len(numbers), BATCH):
+        batch = numbers[start : start + BATCH]
         rendered: dict[int, list[Message]] = {}
-        for number, row in zip(numbers[start : start + BATCH], rows.take(numbers[start : start + BATCH]), strict=True):
+        for number, row in zip(batch, rows.take(batch), strict=True):
             try:
                 rendered[number] = config.template.render(row)
             except UserError as error:
                 left_out.append(LeftOut(number, str(error), "unusable_row"))
-        settings = config.training
         each = _encode_each(encoding, list(rendered.values()), settings.max_length, settings.completion_only_loss)
         for (number, messages), encoded in zip(rendered.items(), each, strict=True):
             if isinstance(encoded, str):
@@ -239,6 +247,7 @@ def _encode(
                 left_out.append(LeftOut(number, reason, "nothing_trainable"))
             else:
                 yield number, encoded
+        tell(len(batch))
 
 
 def _encode_each(

@@ -95,7 +95,7 @@ def _loop(run: Run) -> None:
         check_tunable(base_dir)
         _check_libraries(config)
         encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
-        examples = prepare(config, encoding)
+        examples = prepare(config, encoding, tell=run.pace("{done} rows are prepared."))
         examples.check_trainable()
         run.write("split.json", json.dumps(examples.split_json()))
         for note in (*encoding.notes, *examples.notes()):

@@ -14,7 +14,8 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -28,6 +29,7 @@ from ftui.errors import UserError
 
 WORKING = ("preparing", "training", "evaluating", "merging")
 ENDED = ("done", "stopped", "failed", "interrupted")
+PACE_SECONDS = 10
 Level = Literal["info", "warning", "error"]
 
 
@@ -141,6 +143,24 @@ class Run:
                 yield
         except Timeout:
             raise UserError(f"Run {self.run_id} is being worked on by another process.") from None
+
+    def pace(self, sentence: str, clock: Callable[[], float] = time.monotonic) -> Callable[[int], None]:
+        """Counts on in a long part of the work and says so every ten seconds at most, `{done}` in the sentence being the count.
+
+        What it returns takes how many more are done, and raises Stopped where somebody has wished for that.
+        """
+        done, said = 0, clock()
+
+        def count(more: int) -> None:
+            nonlocal done, said
+            done += more
+            if self.stop_wanted:
+                raise Stopped
+            if clock() - said >= PACE_SECONDS:
+                said = clock()
+                self.log("message", sentence.format(done=f"{done:,}"), done=done)
+
+        return count
 
     @contextmanager
     def stage(self, state: str, message: str) -> Iterator[None]:

@@ -265,7 +265,7 @@ def test_memory_that_runs_out_on_a_cpu_is_told_as_such():
 
 
 def test_a_fault_is_told_in_a_sentence_and_its_trace_is_in_the_log(carried_out, monkeypatch):
-    def fault(*args):
+    def fault(*args, **named):
         raise KeyError("a bug")
 
     monkeypatch.setattr(ftui.loop, "prepare", fault)

@@ -214,6 +214,18 @@ def test_a_wish_to_stop_is_noticed_before_the_next_stage_and_forgotten_at_the_en
     assert not run.stop_wanted and run.state == "stopped"
 
 
+def test_a_long_part_says_every_ten_seconds_how_far_it_is_and_hears_a_wish_to_stop(run):
+    seconds = iter([0, 4, 11, 12, 20])
+    count = run.pace("{done} rows are prepared.", clock=lambda: next(seconds))
+    for _ in range(3):
+        count(1000)
+    told = [event.message for event in run.events() if event.type == "message"]
+    assert told == ["2,000 rows are prepared."]
+    run.stop()
+    with pytest.raises(Stopped):
+        count(1000)
+
+
 def test_a_shutdown_is_told_from_a_stop_that_a_person_wished(run):
     assert not run.shutting_down
     run.stop("shutdown")
