@@ -119,6 +119,22 @@ def test_a_list_of_texts_is_a_column_of_texts(load):
     assert list(load('["one", "two"]', "x.json")) == [{"text": "one"}, {"text": "two"}]
 
 
+def test_utterances_cut_into_pieces_become_text_intent_and_slots(load):
+    def said(*pieces: tuple[str, str | None]) -> dict:
+        return {"data": [{"text": text} | ({"entity": name} if name else {}) for text, name in pieces]}
+
+    document = {
+        "Play": [
+            said(("Play ", None), ("it", "song"), (" by ", None), ("Ann", "artist"), (" and ", None), ("Bo", "artist"))
+        ],
+        "Stop": [said(("Stop!", None))],
+    }
+    assert list(load(json.dumps(document), "x.json")) == [
+        {"text": "Play it by Ann and Bo", "intent": "Play", "slots": {"song": "it", "artist": ["Ann", "Bo"]}},
+        {"text": "Stop!", "intent": "Stop", "slots": {}},
+    ]
+
+
 def test_broken_json_lines_are_reported_with_their_number(load):
     rows = load('{"a": 1}\n\n{"a": 2\n[3]\n{}\n{"a": 5}\n', "x.jsonl")
     assert [row["a"] for row in rows] == [1, 5]

@@ -18,6 +18,8 @@ def conversation(turns: object, **row) -> list[dict]:
     return PromptTemplate(messages="messages").render({"messages": turns, **row})
 
 
+GUANACO = "### Human: Kilos?### Assistant: 412.### Human: And now?### Assistant: 411."
+HH = "\n\nHuman: Kilos?\n\nAssistant: 412."
 ASK = {"role": "user", "content": "Kilos?"}
 ANSWER = {"role": "assistant", "content": "412."}
 
@@ -92,6 +94,7 @@ def test_a_path_and_a_dotted_column_pass_the_check():
         ({"completion": "{{a}}"}, "The prompt is missing"),
         ({"text": "a", "messages": "b"}, "goes with no other part"),
         ({"text": "a", "system": "b"}, "goes with no other part"),
+        ({"messages": "m", "history": "h"}, "stands before a prompt"),
         ({"messages": "m", "prompt": "{{a}}"}, "Keep one of them"),
         ({"prompt": "{{a}}", "completion": "{{b}}", "tools": "t"}, "belongs to conversations"),
         ({"messages": "m", "reasoning": "{{r}}"}, "Write the completion"),
@@ -350,6 +353,52 @@ def test_an_empty_turn_is_refused():
             {"prompt": "{{text}}", "completion": "{{label_text}}"},
         ),
         ({"text": "t", "category": "c"}, "labels", {"prompt": "{{text}}", "completion": "{{category}}"}),
+        ({"chosen": HH, "rejected": HH}, "preference", {"messages": "chosen"}),
+        ({"input": "i", "accepted": "a", "rejected": "r"}, "preference", {"completion": "{{accepted}}"}),
+        (
+            {"prompt": "p", "preferred_completion": "a", "non_preferred_completion": "r"},
+            "preference",
+            {"prompt": "{{prompt}}"},
+        ),
+        (
+            {"instruction": "i", "chosen_response": "a", "rejected_response": "r"},
+            "preference",
+            {"prompt": "{{instruction}}"},
+        ),
+        (
+            {"system": "s", "question": "q", "chosen": "a", "rejected": "r"},
+            "preference",
+            {"system": "{{system}}", "prompt": "{{question}}"},
+        ),
+        (
+            {"prompt": "p", "chosen": [ASK, ANSWER], "rejected": [ASK, ANSWER]},
+            "preference",
+            {"messages": "chosen"},
+        ),
+        (
+            {"prompt": "p", "answers": [{"answer": "a", "rank": 1.0}]},
+            "preference",
+            {"completion": "{{answers[0].answer}}"},
+        ),
+        (
+            {"system_prompt": "s", "question": "q", "response": "r"},
+            "question_answer",
+            {"system": "{{system_prompt}}", "prompt": "{{question}}"},
+        ),
+        (
+            {"instruction": "i", "input": "", "output": "o", "history": [["a", "b"]]},
+            "alpaca",
+            {"prompt": "{{instruction}}[[\n\n{{input}}]]", "history": "history"},
+        ),
+        ({"instruction": "i", "output": "o", "history": []}, "alpaca", {"completion": "{{output}}"}),
+        ({"data": ["q", "a", "q", "a"]}, "messages", {"messages": "data"}),
+        ({"conversation": [{"human": "q", "assistant": "a"}]}, "messages", {"messages": "conversation"}),
+        ({"text": GUANACO}, "messages", {"messages": "text"}),
+        (
+            {"text": "play it", "intent": "play", "slots": {"song": "it"}},
+            "slots",
+            {"prompt": "{{text}}", "completion": '{"intent": "{{intent}}", "slots": {{slots}}}'},
+        ),
         ({"text": "t"}, "text", {"text": "text"}),
         ({"whatever": "t"}, "text", {"text": "whatever"}),
         ({"context": "t", "subtext": "u"}, "unknown", None),
@@ -374,3 +423,70 @@ def test_a_preference_set_says_that_the_rejected_answers_are_not_used():
 
 def test_already_formatted_text_is_pointed_out():
     assert "already formatted" in propose(Rows.from_list([{"text": "<|im_start|>user\nHi<|im_end|>"}])).sentence
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "### Human: Kilos?### Assistant: 412.",
+        "### Instruction:\nKilos?\n\n### Response:\n412.",
+        "Below is an instruction that describes a task. Write a response.\n\n### Instruction:\nKilos?\n\n### Response:\n412.",
+        "<|im_start|>user\nKilos?<|im_end|>\n<|im_start|>assistant\n412.<|im_end|>\n",
+        "<|user|>\nKilos?</s>\n<|assistant|>\n412.</s>",
+        "<start_of_turn>user\nKilos?<end_of_turn>\n<start_of_turn>model\n412.<end_of_turn>",
+        "<s>[INST] Kilos? [/INST] 412. </s>",
+        "\n\nHuman: Kilos?\n\nAssistant: 412.",
+        "USER: Kilos?\n\nASSISTANT: 412.",
+    ],
+)
+def test_a_conversation_written_into_one_text_is_read_as_turns(text):
+    assert conversation(text) == [ASK, ANSWER]
+
+
+def test_an_instruction_and_its_input_are_one_turn_and_a_llama_system_prompt_is_its_own():
+    text = "### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n3"
+    assert conversation(text)[0] == {"role": "user", "content": "Add.\n\n1 2"}
+    text = "[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nKilos? [/INST] 412. </s><s>[INST] Sure? [/INST] Yes. </s>"
+    assert [message["content"] for message in conversation(text)] == ["Be kind.", "Kilos?", "412.", "Sure?", "Yes."]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Human: rights",
+        "Human rights: a history",
+        "A text about ### Human: and ### Assistant: marks",
+        "User: only one side",
+    ],
+)
+def test_a_text_that_is_no_conversation_stays_text(text):
+    assert propose(Rows.from_list([{"text": text}])).template == PromptTemplate(text="text")
+
+
+def test_pairs_and_texts_in_turn_are_conversations():
+    assert conversation([["Kilos?", "412."]]) == conversation(["Kilos?", "412."]) == [ASK, ANSWER]
+    assert conversation([{"human": "Kilos?", "assistant": "412."}]) == [ASK, ANSWER]
+
+
+@pytest.mark.parametrize("history", [[["Kilos?", "412."]], '[["Kilos?", "412."]]', [ASK, ANSWER]])
+def test_earlier_turns_come_before_the_prompt(history):
+    template = PromptTemplate(system="Short.", prompt="{{q}}", completion="{{a}}", history="h")
+    messages = template.render({"q": "Sure?", "a": "Yes.", "h": history})
+    assert [message["content"] for message in messages] == ["Short.", "Kilos?", "412.", "Sure?", "Yes."]
+    for empty in (None, [], "[]", ""):
+        assert len(template.render({"q": "Sure?", "a": "Yes.", "h": empty})) == 3
+    assert template.columns == ("q", "h", "a") and template.prompt_columns == ("q",)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "p", "completion": "c", "label": True},
+        {"prompt": "p", "completion": "c", "label": "false"},
+        {"instruction": "i", "output": "o", "kto_tag": False},
+        {"messages": [ASK, ANSWER], "label": True},
+    ],
+)
+def test_answers_that_nobody_wants_are_pointed_out(row):
+    assert "says which answers are good" in propose(Rows.from_list([row])).sentence
+    assert "says which" not in propose(Rows.from_list([{"prompt": "p", "completion": "c", "label": "sad"}])).sentence

@@ -158,6 +158,8 @@ def _records(document: object, path: str | None, name: str) -> Iterator[object]:
         yield from _walk(document, path.split("."), None, name)
     elif not isinstance(document, dict):
         yield document
+    elif _are_intents(document):
+        yield from (_utterance(each["data"], intent) for intent, said in document.items() for each in said)
     elif found := _record_key(document, name):
         steps = [found]
         inner = document[found][0]
@@ -184,6 +186,30 @@ def _record_key(document: dict, name: str) -> str | None:
 
 def _is_records(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
+
+
+def _are_intents(document: dict) -> bool:
+    """Snips: `{intent: [{"data": [{"text": …, "entity"?: …}]}]}`, a sentence cut into pieces, some of them slots."""
+    return bool(document) and all(
+        _is_records(said) and all(_is_records(each.get("data")) and all(map(_is_piece, each["data"])) for each in said)
+        for said in document.values()
+    )
+
+
+def _is_piece(piece: dict) -> bool:
+    return isinstance(piece.get("text"), str) and piece.keys() <= {"text", "entity", "slot_name"}
+
+
+def _utterance(pieces: list[dict], intent: str) -> dict:
+    """The sentence whole, its intent, and what fills its slots: a list where a slot is filled more than once."""
+    slots: dict[str, str | list[str]] = {}
+    for piece in pieces:
+        if name := piece.get("slot_name") or piece.get("entity"):
+            before = slots.get(name)
+            slots[name] = (
+                piece["text"] if before is None else [*([before] if isinstance(before, str) else before), piece["text"]]
+            )
+    return {"text": "".join(piece["text"] for piece in pieces), "intent": intent, "slots": slots}
 
 
 def _columns(document: dict) -> list[list] | None:

@@ -1,7 +1,8 @@
 """A conversation in any known dress -> messages as OpenAI writes them: `{"role", "content", ...}`.
 
-Dresses: OpenAI chat (parts, weights, names, tool calls, the older functions) and ShareGPT with its cousins (`from` and
-`value`, roles by many names). What cannot be read without guessing is a UserError that names the turn.
+Dresses: OpenAI chat (parts, weights, names, tool calls, the older functions), ShareGPT with its cousins (`from` and
+`value`, roles by many names), pairs of question and answer, texts in turn, and one text with marks (`### Human:`).
+What cannot be read without guessing is a UserError that names the turn.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 from ftui.errors import UserError
 from ftui.template.placeholders import parsed
+from ftui.template.written import written_turns
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -23,11 +25,14 @@ _ROLE_KEYS = ("role", "from")
 _CONTENT_KEYS = ("content", "value")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _WEIGHT_KEYS = ("weight", "train", "loss_weight")
+_PAIR_KEYS = (("user", "assistant"), ("human", "assistant"), ("question", "answer"), ("prompt", "response"))
 
 
 def is_conversation(value: object) -> bool:
-    """A non-empty list of turns, perhaps written as JSON text."""
+    """A non-empty list of turns or of pairs, perhaps as JSON text, or a text in which both sides speak."""
     if isinstance(value, str):
+        if written_turns(value):
+            return True
         if not value.lstrip().startswith(("[", "{")):
             return False
         try:
@@ -35,18 +40,57 @@ def is_conversation(value: object) -> bool:
         except (ValueError, RecursionError):
             return False
     value = value.get("messages") if isinstance(value, dict) else value
-    return isinstance(value, list) and bool(value) and all(_is_turn(turn) for turn in value)
+    return isinstance(value, list) and bool(value) and all(_is_turn(turn) or _pair_of(turn) for turn in value)
+
+
+def are_alternating(value: object) -> bool:
+    """Texts of user and assistant in turn. Only the column's name can say that they are no mere list."""
+    return isinstance(value, list) and len(value) > 1 and len(value) % 2 == 0 and all(isinstance(e, str) for e in value)
 
 
 def _is_turn(value: object) -> bool:
     return isinstance(value, dict) and any(isinstance(value.get(key), str) for key in _ROLE_KEYS)
 
 
-def read_conversation(value: object, column: str) -> list[dict]:
-    """The messages in a cell. UserError names the turn that cannot be read."""
+def turns_of(value: object, column: str) -> object:
+    """What a cell holds of turns, in whichever form, as a list of role and content where that can be told.
+
+    UserError where it is text without turns. The turns themselves may still be anything.
+    """
+    if isinstance(value, str) and (turns := written_turns(value)):
+        return turns
     turns = parsed(value, "The template", column)
     if isinstance(turns, dict):
         turns = turns.get("messages")
+    if are_alternating(turns):
+        return [_said(("user", "assistant")[place % 2], text) for place, text in enumerate(turns)]
+    if isinstance(turns, list) and turns and all(pairs := [_pair_of(turn) for turn in turns]):
+        return [_said(role, text) for pair in pairs for role, text in zip(("user", "assistant"), pair, strict=True)]
+    return turns
+
+
+def _pair_of(turn: object) -> tuple[str, str] | None:
+    """`["question", "answer"]`, or an object that has just the two sides."""
+    if isinstance(turn, list | tuple):
+        return tuple(turn) if len(turn) == 2 and all(isinstance(each, str) for each in turn) else None
+    if not isinstance(turn, dict) or _is_turn(turn):
+        return None
+    keys = next((keys for keys in _PAIR_KEYS if all(isinstance(turn.get(key), str) for key in keys)), None)
+    return (turn[keys[0]], turn[keys[1]]) if keys else None
+
+
+def _said(role: str, content: str) -> dict:
+    return {"role": role, "content": content}
+
+
+def read_history(value: object, column: str) -> list[dict]:
+    """Earlier turns in a cell; none where it is empty."""
+    return read_conversation(value, column) if value and value not in ("[]", "null") else []
+
+
+def read_conversation(value: object, column: str) -> list[dict]:
+    """The messages in a cell. UserError names the turn that cannot be read."""
+    turns = turns_of(value, column)
     if not isinstance(turns, list) or not turns:
         raise UserError(
             f"Column “{column}” holds no conversation: it must be a list of messages with a role and content."

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ftui.errors import UserError
-from ftui.template.conversation import read_conversation, read_tools
+from ftui.template.conversation import read_conversation, read_history, read_tools
 from ftui.template.placeholders import column_of, fill, lookup, names, parse, unknown
 
 MAX_TEMPLATE = 65_536
@@ -44,6 +44,11 @@ class PromptTemplate(BaseModel):
         title="Reasoning",
         description="Thoughts before the answer, learned as <think>…</think>. Usually a column, or empty.",
     )
+    history: str | None = Field(
+        None,
+        title="History",
+        description="Earlier turns of a pair: the column that holds them, as [[question, answer], …].",
+    )
     messages: str | None = Field(
         None, title="Conversations", description="For chat data: the column that holds the conversation."
     )
@@ -54,7 +59,7 @@ class PromptTemplate(BaseModel):
         None, max_length=MAX_TEMPLATE, title="Text", description="For plain text: the column. All of it is learned."
     )
 
-    @field_validator("messages", "tools", "text")
+    @field_validator("history", "messages", "tools", "text")
     @classmethod
     def _blank_is_none(cls, value: str | None) -> str | None:
         return value if value and value.strip() else None
@@ -68,12 +73,16 @@ class PromptTemplate(BaseModel):
     @model_validator(mode="after")
     def _one_shape(self) -> PromptTemplate:
         pair = bool(self.prompt.strip() or self.completion.strip())
-        if self.text and (pair or self.messages or self.system.strip() or self.reasoning.strip() or self.tools):
+        if self.text and (
+            pair or any((self.messages, self.system.strip(), self.reasoning.strip(), self.tools, self.history))
+        ):
             raise ValueError(
                 "“text” is learned as it stands, so it goes with no other part. Empty the others, or empty “text”."
             )
         if self.messages and self.prompt.strip():
             raise ValueError("“messages” and “prompt” both say what is asked. Keep one of them.")
+        if self.history and not self.prompt.strip():
+            raise ValueError("“history” stands before a prompt. Write the prompt, too.")
         if self.tools and not self.messages:
             raise ValueError("“tools” belongs to conversations. Name their column under “messages”.")
         if self.reasoning.strip() and not self.completion.strip():
@@ -92,7 +101,7 @@ class PromptTemplate(BaseModel):
         """What the template takes from a row, in order of first use and as it is written: `answers[0].text` is one entry."""
         if self.text:
             return _names(self._text)
-        direct = [column for column in (self.messages, self.tools) if column]
+        direct = [column for column in (self.history, self.messages, self.tools) if column]
         return tuple(
             dict.fromkeys([*_names(self.system, self.prompt), *direct, *_names(self.reasoning, self.completion)])
         )
@@ -128,6 +137,8 @@ class PromptTemplate(BaseModel):
             messages = read_conversation(lookup(row, self.messages), self.messages)
         else:
             messages = [{"role": "user", "content": self._filled("prompt", self.prompt, row)}]
+        if self.history:
+            messages = [*read_history(lookup(row, self.history), self.history), *messages]
         if self.completion.strip():
             messages.append({"role": "assistant", "content": self._filled("completion", self.completion, row)})
         if (reasoning := fill(self.reasoning, row)).strip():

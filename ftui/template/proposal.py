@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ftui.template.conversation import is_conversation
+from ftui.template.conversation import are_alternating, is_conversation
 from ftui.template.placeholders import parsed
 from ftui.template.prompt import PromptTemplate
+from ftui.template.written import written_turns
 
 Format = Literal[
     "messages",
@@ -21,6 +22,7 @@ Format = Literal[
     "preference",
     "text",
     "labels",
+    "slots",
     "unknown",
 ]
 
@@ -63,9 +65,33 @@ class Columns:
         """The first cell of a column that is not empty."""
         return next((row[column] for row in self.head if column and row[column] not in (None, "", [], {})), None)
 
+    def some(self, column: str) -> list[object]:
+        """The first cells of a column that are not empty."""
+        return [row[column] for row in self.head if row[column] not in (None, "", [], {})]
+
     def conversation(self, *wanted: str) -> str | None:
         column = self.one(*wanted)
         return column if is_conversation(self.first(column)) else None
+
+    @property
+    def system(self) -> str | None:
+        return self.text("system", "system_prompt", "system_message", "system_instruction")
+
+    @property
+    def verdict(self) -> str | None:
+        """The column that says of each answer whether it is wanted: true or false, in KTO's data."""
+        column = self.one("label", "kto_tag", "is_good", "is_correct", "is_chosen", "desirable", "thumbs_up")
+        cells = self.some(column) if column else []
+        return column if cells and all(as_verdict(cell) is not None for cell in cells) else None
+
+    @property
+    def sides(self) -> tuple[str, str] | None:
+        """The columns of the preferred and of the rejected answer."""
+        for names in _SIDES:
+            chosen, rejected = map(self.one, names)
+            if chosen and rejected:
+                return chosen, rejected
+        return None
 
     def text(self, *wanted: str) -> str | None:
         column = self.one(*wanted)
@@ -80,16 +106,54 @@ def _optional(column: str | None, after: str = "\n\n", before: str = "") -> str:
     return f"[[{before}{_hold(column)}{after}]]" if column else ""
 
 
+_SIDES = (
+    ("chosen", "rejected"), ("preferred_output", "non_preferred_output"), ("preferred_completion", "non_preferred_completion"),
+    ("chosen_response", "rejected_response"), ("response_chosen", "response_rejected"), ("accepted", "rejected"),
+    ("preferred", "dispreferred"), ("preferred", "rejected"), ("preferred_response", "rejected_response"), ("winner", "loser"),
+    ("answer_chosen", "answer_rejected"), ("chosen_answer", "rejected_answer"), ("text", "rejected_text"),
+)  # fmt: skip
+
+
+def as_verdict(cell: object) -> bool | None:
+    """A cell that says yes or no, as text too; None for any other."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    return cell if isinstance(cell, bool) else words.get(cell.strip().casefold()) if isinstance(cell, str) else None
+
+
+def _unwanted(columns: Columns) -> str:
+    """The rest of a sentence where the data holds answers that nobody wants."""
+    verdict = columns.verdict
+    return (
+        f" “{verdict}” says which answers are good. The bad ones would be learned, too: the doctor leaves them out with one click."
+        if verdict
+        else ""
+    )
+
+
 def _preference(columns: Columns) -> Proposal | None:
-    chosen = columns.one("chosen", "preferred_output", "chosen_response", "accepted")
-    rejected = columns.one("rejected", "non_preferred_output", "rejected_response", "rejected_text")
-    if chosen is None and rejected is not None:
-        chosen = columns.text("text")
-    if chosen is None or rejected is None:
-        return None
+    if columns.sides is None:
+        return _ranked(columns)
+    chosen, rejected = columns.sides
     template = _preferred(columns, chosen)
     note = f"Preference pairs. Plain fine-tuning learns the preferred answers in “{chosen}”; “{rejected}” is not used."
     return Proposal("preference", template, note) if template else None
+
+
+def _ranked(columns: Columns) -> Proposal | None:
+    """Nectar's `answers: [{answer, rank}]`, the best first."""
+    asked, ranked = columns.text("prompt", "question", "instruction"), columns.one("answers", "responses")
+    answers = columns.first(ranked)
+    first = answers[0] if isinstance(answers, list) and answers else None
+    if not asked or not isinstance(first, dict) or str(first.get("rank")).removesuffix(".0") != "1":
+        return None
+    said = next((key for key in ("answer", "response", "text") if isinstance(first.get(key), str)), None)
+    if said is None:
+        return None
+    spot = f"{ranked}[0].{said}"
+    template = PromptTemplate(messages=asked, completion=_hold(spot)) if is_conversation(columns.first(asked)) else None
+    template = template or PromptTemplate(system=_hold(columns.system), prompt=_hold(asked), completion=_hold(spot))
+    note = f"Answers in “{ranked}” with their ranks. Plain fine-tuning learns the first; the others are not used."
+    return Proposal("preference", template, note)
 
 
 def _preferred(columns: Columns, chosen: str) -> PromptTemplate | None:
@@ -110,28 +174,52 @@ def _preferred(columns: Columns, chosen: str) -> PromptTemplate | None:
     if question is None:
         return None
     return PromptTemplate(
-        system=_hold(columns.text("system")),
+        system=_hold(columns.system),
         prompt=_hold(question) + _optional(context, "", "\n\n"),
         completion=_hold(spot),
+        history=_history(columns),
     )
 
 
 def _conversation(columns: Columns) -> Proposal | None:
-    column = columns.conversation("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns")
+    names = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns")
+    column = columns.conversation(*names)
     if column is None:
-        return None
-    turns = parsed(columns.first(column), "", column)
-    turn = (turns["messages"] if isinstance(turns, dict) else turns)[0]
-    system, tools = columns.text("system", "system_prompt"), columns.one("tools", "functions")
-    template = PromptTemplate(messages=column, system=_hold(system), tools=tools)
+        column = columns.one(*names, "data")
+        if column is None or not are_alternating(columns.first(column)):
+            return None
+    return _of_conversations(columns, column)
+
+
+def _written_conversation(columns: Columns) -> Proposal | None:
+    """Guanaco's text, ChatML, and other turns with marks: learned as turns, so that only the answers are learned."""
+    only = columns.all[0] if len(columns.all) == 1 else None
+    column = columns.one("text", "content", "prompt") or only
+    cell = columns.first(column)
+    return _of_conversations(columns, column) if column and isinstance(cell, str) and is_conversation(cell) else None
+
+
+def _of_conversations(columns: Columns, column: str) -> Proposal:
+    cell = columns.first(column)
+    turns = cell.get("messages") if isinstance(cell, dict) else cell
+    if isinstance(cell, str):
+        turns = None if written_turns(cell) else parsed(cell, "", column)
+    turn = turns[0] if isinstance(turns, list) else turns
+    tools = columns.one("tools", "functions")
     along = "".join(
-        f", with {what} in “{name}”" for what, name in (("the system prompt", system), ("tools", tools)) if name
+        f", with {what} in “{name}”" for what, name in (("the system prompt", columns.system), ("tools", tools)) if name
     )
-    if "role" in turn:
-        return Proposal("messages", template, f"Conversations as OpenAI writes them, in column “{column}”{along}.")
-    return Proposal(
-        "sharegpt", template, f"Conversations as ShareGPT writes them (from and value), in column “{column}”{along}."
-    )
+    template = PromptTemplate(messages=column, system=_hold(columns.system), tools=tools)
+    if turns is None:
+        said = f"Conversations written into the text of column “{column}” with marks such as ### Human: and ### Assistant:, read as turns"
+    elif isinstance(turn, dict) and "role" in turn:
+        said = f"Conversations as OpenAI writes them, in column “{column}”"
+    elif isinstance(turn, dict) and "from" in turn:
+        said = f"Conversations as ShareGPT writes them (from and value), in column “{column}”"
+    else:
+        said = f"Conversations in column “{column}”, user and assistant in turn"
+    kind = "sharegpt" if isinstance(turn, dict) and "from" in turn else "messages"
+    return Proposal(kind, template, f"{said}{along}.{_unwanted(columns)}")
 
 
 def _spoken_pair(columns: Columns) -> Proposal | None:
@@ -158,10 +246,30 @@ def _reasoning(columns: Columns) -> Proposal | None:
     asked, answered = _asked(columns), _answered(columns)
     if not thoughts or not asked or not answered:
         return None
-    template = PromptTemplate(prompt=_hold(asked), reasoning=_hold(thoughts), completion=_hold(answered))
+    template = PromptTemplate(
+        system=_hold(columns.system),
+        prompt=_with_context(columns, asked),
+        reasoning=_hold(thoughts),
+        completion=_hold(answered),
+        history=_history(columns),
+    )
     return Proposal(
         "reasoning", template, f"Questions in “{asked}”, thoughts in “{thoughts}”, answers in “{answered}”."
     )
+
+
+def _with_context(columns: Columns, asked: str) -> str:
+    """The question with what it is to be answered from: before it, or, as Alpaca's input, behind it."""
+    context = columns.text("context", "passage", "paragraph")
+    extra = columns.one("input") if columns.one("instruction") == asked else None
+    return _optional(context if context != asked else None) + _hold(asked) + _optional(extra, "", "\n\n")
+
+
+def _history(columns: Columns) -> str | None:
+    """Earlier turns, where any of the first rows has some."""
+    column = columns.one("history")
+    cells = columns.some(column) if column else []
+    return column if cells and all(is_conversation(cell) or cell == "[]" for cell in cells) else None
 
 
 def _instruction(columns: Columns) -> Proposal | None:
@@ -170,14 +278,15 @@ def _instruction(columns: Columns) -> Proposal | None:
         return None
     extra = columns.one("input", "context")
     template = PromptTemplate(
-        system=_hold(columns.text("system")),
+        system=_hold(columns.system),
         prompt=_hold(asked) + _optional(extra, "", "\n\n"),
         completion=_hold(answered),
+        history=_history(columns),
     )
     note = f"Instructions in “{asked}”" + (f" with “{extra}”" if extra else "") + f", answers in “{answered}” (Alpaca)."
-    if columns.first(columns.one("history")):
-        note += " Earlier turns in “history” are not used."
-    return Proposal("alpaca", template, note)
+    if template.history:
+        note += f" Earlier turns in “{template.history}” come before them and are learned, too."
+    return Proposal("alpaca", template, note + _unwanted(columns))
 
 
 def _asked(columns: Columns) -> str | None:
@@ -194,11 +303,16 @@ def _question(columns: Columns) -> Proposal | None:
     if not asked or not answered:
         return None
     context = columns.text("context", "passage", "paragraph")
-    template = PromptTemplate(prompt=_optional(context) + _hold(asked), completion=_hold(answered))
+    template = PromptTemplate(
+        system=_hold(columns.system),
+        prompt=_with_context(columns, asked),
+        completion=_hold(answered),
+        history=_history(columns),
+    )
     note = f"Questions in “{asked}”, answers in “{answered}”" + (
         f", with “{context}” to answer from." if context else "."
     )
-    return Proposal("question_answer", template, note)
+    return Proposal("question_answer", template, note + _unwanted(columns))
 
 
 def _squad_answer(columns: Columns) -> str | None:
@@ -221,14 +335,13 @@ def _pair(columns: Columns) -> Proposal | None:
         asked, answered = columns.text(names[0]), columns.text(names[1])
         if asked and answered:
             template = PromptTemplate(
-                prompt=_hold(asked), completion=_hold(answered), system=_hold(columns.text("system"))
+                system=_hold(columns.system),
+                prompt=_hold(asked),
+                completion=_hold(answered),
+                history=_history(columns),
             )
             note = f"Prompts in “{asked}”, completions in “{answered}”."
-            if verdict := columns.one("label", "kto_tag"):
-                note += (
-                    f" “{verdict}” seems to say which are good: leave the bad rows out first, or they are learned, too."
-                )
-            return Proposal("prompt_completion", template, note)
+            return Proposal("prompt_completion", template, note + _unwanted(columns))
     return None
 
 
@@ -239,6 +352,17 @@ def _recipe(columns: Columns) -> Proposal | None:
     prompt = f"Title: {_hold(title)}\n\nIngredients: {_hold(ingredients)}\n\nGeneric ingredients: "
     template = PromptTemplate(prompt=prompt, completion=_hold(entities))
     return Proposal("prompt_completion", template, f"Recipes: “{title}” and “{ingredients}” ask, “{entities}” answers.")
+
+
+def _slots(columns: Columns) -> Proposal | None:
+    """Utterances with their intent and their slots, as Snips and Rasa write them."""
+    text, slots = columns.text("text", "utterance", "sentence", "query"), columns.one("slots", "entities")
+    if not text or not isinstance(columns.first(slots), dict | list):
+        return None
+    intent = columns.text("intent", "label", "category")
+    answer = f'{{"intent": "{_hold(intent)}", "slots": {_hold(slots)}}}' if intent else _hold(slots)
+    note = f"Sentences in “{text}”, answered with " + (f"“{intent}” and “{slots}”" if intent else f"“{slots}”")
+    return Proposal("slots", PromptTemplate(prompt=_hold(text), completion=answer), f"{note} as JSON.")
 
 
 def _labels(columns: Columns) -> Proposal | None:
@@ -259,7 +383,7 @@ def _text(columns: Columns) -> Proposal | None:
         column = only
     if column is None:
         return None
-    marks = ("<|im_start|>", "<|start_header_id|>", "[INST]", "### Response:", "### Assistant:")
+    marks = ("<|im_start|>", "<|start_header_id|>", "[INST]", "### Instruction:", "### Response:", "### Assistant:")
     mark = next((mark for mark in marks if mark in str(columns.first(column))), None)
     note = f"Plain text in column “{column}”; all of it is learned."
     if mark:
@@ -277,5 +401,5 @@ def _unknown(columns: Columns) -> Proposal:
 
 
 LOOKS: tuple[Callable[[Columns], Proposal | None], ...] = (
-    _preference, _conversation, _spoken_pair, _reasoning, _instruction, _question, _pair, _recipe, _labels, _text,
+    _preference, _conversation, _spoken_pair, _reasoning, _instruction, _question, _written_conversation, _pair, _recipe, _slots, _labels, _text,
 )  # fmt: skip

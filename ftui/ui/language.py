@@ -205,6 +205,8 @@ SPANISH = {
     "Thoughts before the answer, learned as <think>…</think>. Usually a column, or empty.": "Ideas antes de la respuesta, se aprenden como <think>…</think>. Suele ser una columna, o vacío.",
     "Conversations": "Conversaciones",
     "For chat data: the column that holds the conversation.": "Para datos de chat: la columna con la conversación.",
+    "History": "Historial",
+    "Earlier turns of a pair: the column that holds them, as [[question, answer], …].": "Turnos anteriores de un par: la columna que los contiene, como [[pregunta, respuesta], …].",
     "Tools": "Herramientas",
     "For chat data: the column that holds the tools, if there is one.": "Para datos de chat: la columna con las herramientas, si la hay.",
     "Text": "Texto",
