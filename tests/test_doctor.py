@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
 from ftui.config import RunConfig
@@ -65,12 +66,16 @@ def pairs(count=120):
     acts = ["opens", "closes", "leaks", "sings", "grows", "burns", "sleeps", "turns", "rises", "sinks"]
     days = ["monday", "friday"]
     made = [
-        {"text": f"Who says that the {place} {act} on {day}, number {ord(place[0]) * ord(act[-2]) + number}?"}
+        {
+            "text": f"{('Who says', 'Did she say')[number % 2]} that the {place} {act} on {day}, number {ord(place[0]) * ord(act[-2]) + number}?"
+        }
         for number, (place, act, day) in enumerate((p, a, d) for p in places for a in acts for d in days)
     ]
-    return [{**row, "answer": f"It is person {number * 37} of row {number}."} for number, row in enumerate(made)][
-        :count
-    ]
+    opens = ("It is", "That was")
+    return [
+        {**row, "answer": f"{opens[number % 2]} person {number * 37} of row {number}."}
+        for number, row in enumerate(made)
+    ][:count]
 
 
 def chats(count=60):
@@ -103,7 +108,8 @@ def test_no_sample_raises_an_alarm(check, name):
         "labels.csv": {"prompt": "{{text}}", "completion": "{{label}}"},
         "voice.jsonl": CHAT,
     }
-    assert check(rows, templates[name], max_length=8192) == {}
+    meant = {"common_answer_text"} if name == "voice.jsonl" else set()  # its farewell is the voice that is learned
+    assert set(check(rows, templates[name], max_length=8192)) == meant
 
 
 def test_errors_come_first_and_then_what_touches_most_rows(check):
@@ -168,17 +174,21 @@ def test_near_duplicates_need_a_question_and_an_answer_that_are_alike(check):
     assert set(found) == {"near_duplicates"}
 
 
+def near(asked: list[str], answers: list[str]) -> list[tuple[int, int]]:
+    return near_duplicates(*(pa.chunked_array([side], pa.large_string()) for side in (asked, answers)))
+
+
 def test_another_question_on_the_same_context_is_no_near_duplicate():
     context = " ".join(f"word{number}" for number in range(200))
     asked = [f"{context}\n\nWho built the tower?", f"{context}\n\nWhat color is its roof?"]
-    assert near_duplicates(asked, ["Yes.", "Yes."]) == []
-    assert near_duplicates([asked[0], asked[0].upper()], ["Yes.", "yes"]) == [(0, 1)]
+    assert near(asked, ["Yes.", "Yes."]) == []
+    assert near([asked[0], asked[0].upper()], ["Yes.", "yes"]) == [(0, 1)]
 
 
 def test_near_duplicates_are_found_among_many_rows_that_share_an_instruction():
     base = [f"Read the following mail and say in one word what it is about: {row['text']}" for row in pairs(120)]
-    planted = [text.replace("Who says", "who, says") + "!" for text in base[:10]]
-    found = near_duplicates([*base, *planted], ["x"] * 130)
+    planted = [text.replace(" that ", ", THAT ") + "!" for text in base[:10]]
+    found = near([*base, *planted], ["x"] * 130)
     assert found == [(number, 120 + number) for number in range(10)]
 
 

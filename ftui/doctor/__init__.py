@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from ftui.config import RunConfig
 from ftui.dataset import Rows
+from ftui.doctor.answers import look_at_answers
 from ftui.doctor.content import look_at_content
 from ftui.doctor.problem import SHOWN_ROWS, Fix, Problem, apply_fix
 from ftui.doctor.repetition import look_at_repetition
-from ftui.doctor.shape import look_at_shape
-from ftui.doctor.supervision import look_at_supervision
-from ftui.doctor.texts import Texts
+from ftui.doctor.shape import look_at_shape, roles_of
+from ftui.doctor.supervision import Arrival, look_at_supervision
+from ftui.doctor.survey import Survey
 from ftui.encoding import Encoding
 from ftui.examples import Examples
 
@@ -24,12 +25,13 @@ def examine(config: RunConfig, encoding: Encoding, rows: Rows, examples: Example
 
     `rows` are those that `examples` were prepared from. Every row that is left out appears in at least one error.
     """
-    texts = Texts.of(examples)
+    survey = Survey.of(examples, [Arrival(encoding), *([roles_of] if config.template.messages else [])])
     found = [
-        *look_at_shape(config.template, rows, examples),
-        *look_at_supervision(config, encoding, rows, examples, texts),
-        *look_at_repetition(config.template, rows, texts),
-        *look_at_content(encoding, rows, texts),
+        *look_at_shape(config.template, rows, examples, survey),
+        *look_at_supervision(config, encoding, rows, survey),
+        *look_at_repetition(config.template, rows, survey),
+        *look_at_answers(config.template, rows, survey),
+        *look_at_content(encoding, rows, survey),
     ]
     return sorted(found, key=lambda problem: (problem.severity != "error", -problem.count, problem.code))
 

@@ -1,4 +1,4 @@
-"""What stands in the texts: marks of other formats, broken letters, other scripts, secrets and personal data.
+"""What stands in the texts: marks of other formats, broken letters, other scripts and languages, secrets and personal data.
 
 No message repeats what was found: a report is shown to others.
 """
@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from ftui.dataset import Rows
-from ftui.doctor.problem import Problem, mend_texts, warning
-from ftui.doctor.texts import Texts
+from ftui.doctor.problem import Problem, leave_out, mend_texts, warning
+from ftui.doctor.survey import Survey
 from ftui.encoding import Encoding
 
 _FORMATTED = re.compile(
@@ -59,13 +59,12 @@ _SCRIPTS = {
     "Korean": re.compile(r"[\uac00-\ud7af\u1100-\u11ff]"),
     "Latin": re.compile(r"[A-Za-z\u00c0-\u024f]"),
 }
+_FOREIGN = r"[\x{0370}-\x{1fff}\x{3040}-\x{d7af}]"  # what RE2 finds of all scripts but Latin
 _DISGUISED = re.compile(r"[a-z][\u0430-\u044f]|[\u0430-\u044f][a-z]", re.IGNORECASE)
 
 
-def look_at_content(encoding: Encoding, rows: Rows, texts: Texts) -> Iterator[Problem]:
-    spoken = texts.spoken
-
-    where = _search(texts, spoken)
+def look_at_content(encoding: Encoding, rows: Rows, survey: Survey) -> Iterator[Problem]:
+    where = _search(survey)
     tokens = [str(token) for token in encoding.tokenizer.all_special_tokens if token]
     specials = re.compile("|".join(map(re.escape, tokens)) or "(?!)")
     found = where("|".join(re.sub(r"([^\w\s])", r"\\\1", token) for token in tokens), specials.search) if tokens else []
@@ -87,7 +86,8 @@ def look_at_content(encoding: Encoding, rows: Rows, texts: Texts) -> Iterator[Pr
         "{rows}: letters are broken, such as “Ã©” for “é”; the file was once read in a wrong encoding.",
         mend_texts(rows, found, "Mend the letters", without_mojibake),
     )
-    yield from _scripts(texts, spoken)
+    yield from _scripts(rows, survey)
+    yield from _languages(rows, survey)
     found = where(_MAYBE_SECRET, _SECRET.search)
     yield from warning(
         "secrets",
@@ -104,16 +104,20 @@ def look_at_content(encoding: Encoding, rows: Rows, texts: Texts) -> Iterator[Pr
     )
 
 
-def _search(texts: Texts, spoken: list[str]) -> Callable[[str, Callable[[str], object]], list[int]]:
-    """A function that gives the numbers of the rows whose text an RE2 pattern finds and a check confirms."""
-    import pyarrow as pa
+def _search(survey: Survey) -> Callable[[str, Callable[[str], object]], list[int]]:
+    """A function that gives the numbers of the rows in whose texts an RE2 pattern finds something that a check confirms."""
     import pyarrow.compute as pc
 
-    column = pa.array(spoken, pa.large_string())
+    columns = survey.spoken
 
     def where(pattern: str, confirms: Callable[[str], object]) -> list[int]:
-        places = pc.indices_nonzero(pc.match_substring_regex(column, pattern)).to_pylist()
-        return [texts.rows[place] for place in places if confirms(spoken[place])]
+        found = {
+            place
+            for column in columns
+            for place in pc.indices_nonzero(pc.match_substring_regex(column, pattern)).to_pylist()
+            if confirms(column[place].as_py())
+        }
+        return survey.numbers(sorted(found))
 
     return where
 
@@ -143,36 +147,83 @@ def _byte(letter: str) -> bytes:
         return letter.encode("latin-1")
 
 
-# scripts
+# scripts and languages
 
 
-def _scripts(texts: Texts, spoken: list[str]) -> Iterator[Problem]:
+def _scripts(rows: Rows, survey: Survey) -> Iterator[Problem]:
     """Rows in another script than nearly all others, or with words that mix look-alike letters of two."""
-    scripts = [_script(text) for text in spoken]
-    counts = Counter(script for script in scripts if script)
-    if not counts:
-        return
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = pc.binary_join_element_wise(survey.asked, survey.answers, pa.scalar("\n", pa.large_string()))
+    foreign = pc.match_substring_regex(texts, _FOREIGN).to_numpy()
+    counts: Counter[str] = Counter()
+    counts["Latin"] = int(pc.sum(pc.match_substring_regex(texts, "[A-Za-zÀ-ɏ]")).as_py() or 0)
+    odd: list[tuple[int, str | None, bool]] = []
+    for place in foreign.nonzero()[0]:
+        text = texts[int(place)].as_py()
+        script = _script(text)
+        if script != "Latin":
+            counts[script] += 1
+            counts["Latin"] -= bool(_SCRIPTS["Latin"].search(text))
+        odd.append((int(place), script, bool(_DISGUISED.search(text))))
     usual = counts.most_common(1)[0][0]
-    odd = [
-        number
-        for number, script, text in zip(texts.rows, scripts, spoken, strict=True)
-        if (script and script != usual) or (not text.isascii() and _DISGUISED.search(text))
-    ]
-    others = ", ".join(script for script in counts if script != usual) or "look-alike letters"
+    other = {place for place, script, _ in odd if script != usual}
+    if usual != "Latin":
+        latin = pc.match_substring_regex(texts, "[A-Za-zÀ-ɏ]").to_numpy() & ~foreign
+        other |= set(latin.nonzero()[0].tolist())
+    disguised = {place for place, _, is_disguised in odd if is_disguised}
+    numbers = survey.numbers(sorted(other | disguised))
+    others = ", ".join(script for script, count in counts.items() if script != usual and count) or "look-alike letters"
     yield from warning(
         "mixed_scripts",
-        odd,
+        numbers,
         f"{{rows}} are not in {usual} letters like the others, or mix letters within a word ({others}). Leave out what does not belong here.",
+        leave_out(rows, numbers),
     )
 
 
-def _script(text: str) -> str | None:
+def _script(text: str) -> str:
     """The script of most letters; a Latin name or command in a Cyrillic text does not make it Latin."""
-    if text.isascii():
-        return "Latin" if _SCRIPTS["Latin"].search(text) else None
     counts = {script: len(letters.findall(text)) for script, letters in _SCRIPTS.items()}
-    script = max(counts, key=counts.__getitem__)
-    return script if counts[script] else None
+    return max(counts, key=counts.__getitem__)
+
+
+def _languages(rows: Rows, survey: Survey) -> Iterator[Problem]:
+    """Rows in another language than most, or, where several are usual, answers in another one than their prompt."""
+    odd: set[int] = set()
+    said = []
+    usual = {}
+    for side, languages in (("prompts", survey.asked_in), ("answers", survey.answered_in)):
+        counts = Counter(language for language in languages if language)
+        if len(counts) < 2:
+            continue
+        usual[side] = counts.most_common(1)[0][0]
+        odd |= {place for place, language in enumerate(languages) if language and language != usual[side]}
+        said += [f"{count:,} {side} in {language}" for language, count in counts.most_common(4)[1:]]
+    numbers = survey.numbers(sorted(odd))
+    few = len(numbers) < 0.2 * len(survey)
+    yield from warning(
+        "mixed_languages",
+        numbers,
+        f"{{rows}}: {', '.join(said)}, while most are in {' and '.join(dict.fromkeys(usual.values()))}. "
+        + ("Leave them out, unless they are meant." if few else "See whether that is meant."),
+        leave_out(rows, numbers) if few else None,
+    )
+    pairs = [
+        (place, pair[0] == pair[1])
+        for place, pair in enumerate(zip(survey.asked_in, survey.answered_in, strict=True))
+        if all(pair)
+    ]
+    others = [place for place, is_same in pairs if not is_same]
+    if not few and len(others) < 0.2 * len(pairs):
+        numbers = survey.numbers(others)
+        yield from warning(
+            "answer_language",
+            numbers,
+            "{rows}: the answer is in another language than its prompt, unlike in the other rows.",
+            leave_out(rows, numbers),
+        )
 
 
 # personal data

@@ -1,52 +1,59 @@
 """Near duplicates among many texts: MinHash proposes pairs, exact counting decides.
 
 A text is the set of its neighboring words. What many texts share, such as an instruction that is repeated in every row,
-says nothing about two of them, so it does not count.
+says nothing about two of them, so it does not count. Words are hashed where they lie in Arrow's memory, without ever
+becoming Python's; only pairs that are proposed are read.
 """
 
 from __future__ import annotations
 
 import re
 import string
-from collections import defaultdict
-from collections.abc import Sequence
-from itertools import chain, count, pairwise
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
 ALIKE = 0.85
 COMMON = 0.02  # of all texts, and at least 20
 BANDS, WIDTH = 8, 4  # finds 99.7 % of the pairs at 0.85 and 40 % of those at 0.5
+BATCH = 4_000
+LONGEST = 10_000  # characters of a side that are looked at
+KEPT = 50_000
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힣]|[^\W぀-ヿ㐀-鿿가-힣]+")
 _BLANKS = str.maketrans(dict.fromkeys(string.punctuation, " "))
-_PRIME = (1 << 31) - 1
+_BETWEEN = " \x01 "  # a word that no text holds, so that question and answer do not run into each other
+_NONE = (1 << 32) - 1
+_BUCKETS = 1 << 22
+
+Text = list[list[str]]  # paragraphs of words
 
 
-Text = list[list[int]]  # paragraphs of words, as numbers
-
-
-def near_duplicates(asked: Sequence[str], answers: Sequence[str]) -> list[tuple[int, int]]:
+def near_duplicates(asked: pa.ChunkedArray, answers: pa.ChunkedArray) -> list[tuple[int, int]]:
     """Pairs (earlier, later) whose questions are alike and whose answers are, too; each later one once.
 
     Equal texts are pairs as well. Same context with another question, or same question with another answer, is none.
     """
-    if len(asked) < 2:
-        return []
-    numbers: defaultdict[str, int] = defaultdict(count().__next__)
-    sides = [[_words(text, numbers) for text in side] for side in (asked, answers)]
+
+    @lru_cache(KEPT)
+    def words(side: int, place: int) -> Text:
+        return _words((asked, answers)[side][place].as_py())
+
     found: dict[int, int] = {}
-    for earlier, later in _proposed(sides):
-        if later not in found and all(_alike(side[earlier], side[later]) for side in sides):
+    for earlier, later in _proposed(asked, answers):
+        if later not in found and all(_alike(words(side, earlier), words(side, later)) for side in (0, 1)):
             found[later] = earlier
     return [(earlier, later) for later, earlier in sorted(found.items())]
 
 
-def _words(text: str, numbers: defaultdict[str, int]) -> Text:
+def _words(text: str) -> Text:
     return [
-        list(map(numbers.__getitem__, part.translate(_BLANKS).split() if part.isascii() else _WORD.findall(part)))
+        part.translate(_BLANKS).split() if part.isascii() else _WORD.findall(part)
         for part in text.lower().split("\n\n")
     ]
 
@@ -58,64 +65,101 @@ def _alike(one: Text, other: Text) -> bool:
     return all(map(_are_alike, one, other))
 
 
-def _are_alike(one: list[int], other: list[int]) -> bool:
+def _are_alike(one: list[str], other: list[str]) -> bool:
     if one == other:
         return True
     left, right = set(pairwise(one)), set(pairwise(other))
     return bool(left or right) and len(left & right) >= ALIKE * len(left | right)
 
 
-def _proposed(sides: list[list[Text]]) -> list[tuple[int, int]]:
+def _proposed(asked: pa.ChunkedArray, answers: pa.ChunkedArray) -> list[tuple[int, int]]:
     """Candidates: in each band, texts with the same smallest hashes, each beside its neighbor and the first of them."""
     import numpy as np
 
-    signatures = _signatures([list(chain(*asked, (-1,), *answered)) for asked, answered in zip(*sides, strict=True)])
-    chosen = np.flatnonzero(signatures[0] < _PRIME)
-    pairs = []
+    signatures = _signatures(list(_shingles(asked, answers)))
+    chosen = np.flatnonzero(signatures[0] < _NONE) if signatures.size else np.array([], dtype=np.int64)
+    pairs = [np.empty((2, 0), dtype=np.int64)]
     for band in range(BANDS):
-        keys = signatures[band * WIDTH : (band + 1) * WIDTH, chosen]
-        order = np.lexsort(keys)
-        same = (keys[:, order][:, 1:] == keys[:, order][:, :-1]).all(axis=0)
+        keys = np.zeros(len(chosen), dtype=np.uint64)
+        for row in signatures[band * WIDTH : (band + 1) * WIDTH, chosen]:
+            keys = (keys ^ row) * np.uint64(0x9E3779B97F4A7C15)
+        order = np.argsort(keys, kind="stable")
+        same = keys[order][1:] == keys[order][:-1]
         place = np.arange(len(order))
-        first = np.maximum.accumulate(np.where(np.concatenate([[True], ~same]), place, 0))
+        first = np.maximum.accumulate(np.where(np.concatenate([[True], ~same])[: len(order)], place, 0))
         numbers = chosen[order]
         later = place[1:][same]
         pairs += [np.stack([numbers[later - 1], numbers[later]]), np.stack([numbers[first[later]], numbers[later]])]
     found = np.unique(np.sort(np.concatenate(pairs, axis=1), axis=0), axis=1)
-    agree = np.array([], dtype=float)
-    if found.size:
-        agree = np.concatenate(
-            [(signatures[:, part[0]] == signatures[:, part[1]]).mean(axis=0) for part in _parts(found)]
-        )
-    return [(int(one), int(other)) for one, other in found[:, agree >= 0.5].T if one != other]
+    agree = [(signatures[:, part[0]] == signatures[:, part[1]]).mean(axis=0) for part in _parts(found)]
+    keep = np.concatenate([*agree, np.array([])]) >= 0.5
+    return [(int(one), int(other)) for one, other in found[:, keep].T if one != other]
 
 
 def _parts(pairs: np.ndarray) -> list[np.ndarray]:
     return [pairs[:, start : start + 100_000] for start in range(0, pairs.shape[1], 100_000)]
 
 
-def _signatures(texts: list[list[int]]) -> np.ndarray:
-    """The smallest hash of each text's neighboring words under 32 hash functions: [32, texts]; _PRIME where it has none."""
+def _shingles(asked: pa.ChunkedArray, answers: pa.ChunkedArray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """In batches of texts: a hash of each two neighboring words, and how many of them each text has."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    is_word = np.array([chr(byte).isalnum() or byte < 2 or byte > 127 for byte in range(256)])
+    alone = np.zeros(256, dtype=bool)
+    alone[0xE3:0xEE] = True  # Chinese, Japanese and Korean letters begin so in UTF-8: each is a word
+    powers = np.cumprod(np.full(256, 0x100000001B3, dtype=np.uint64))
+    for start in range(0, len(asked), BATCH):
+        sides = [pc.utf8_slice_codeunits(side.slice(start, BATCH), 0, LONGEST) for side in (asked, answers)]
+        part = pc.binary_join_element_wise(*sides, pa.scalar(_BETWEEN, pa.large_string()))
+        texts = pc.utf8_lower(pa.concat_arrays(part.chunks) if isinstance(part, pa.ChunkedArray) else part)
+        _, ends, data = texts.buffers()
+        limits = np.frombuffer(ends, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+        letters = np.frombuffer(data, np.uint8)[limits[0] : limits[-1]]
+        limits = limits - limits[0]
+        inside = is_word[letters]
+        begins = inside & (alone[letters] | np.concatenate([[True], ~inside[:-1]]))
+        begins[limits[:-1][limits[:-1] < len(letters)]] |= inside[limits[:-1][limits[:-1] < len(letters)]]
+        places = np.flatnonzero(begins)
+        if not len(places):
+            yield np.array([], dtype=np.uint32), np.zeros(len(texts), dtype=np.int64)
+            continue
+        ordinal = np.cumsum(begins, dtype=np.int64) - 1
+        depth = np.clip(np.arange(len(letters)) - places[ordinal], 0, 255)
+        weighed = np.where(inside, (letters.astype(np.uint64) + np.uint64(1)) * powers[depth], np.uint64(0))
+        words = np.add.reduceat(weighed, places)
+        owners = np.searchsorted(limits, places, side="right") - 1
+        mixed = (words[:-1] ^ (words[:-1] >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9) + words[1:]
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0x94D049BB133111EB)
+        together = owners[:-1] == owners[1:]
+        counts = np.bincount(owners[:-1][together], minlength=len(texts))
+        yield (mixed[together] >> np.uint64(32)).astype(np.uint32), counts
+
+
+def _signatures(batches: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The smallest hash of each text's neighboring words under 32 hash functions: [32, texts]; the largest number where it has none."""
     import numpy as np
 
-    lengths = np.array([len(text) for text in texts])
-    flat = np.fromiter(chain.from_iterable(texts), dtype=np.int64, count=int(lengths.sum()))
-    owners = np.repeat(np.arange(len(texts)), lengths)
-    shingles = ((flat[:-1] + 2) * 1_000_003 + flat[1:]) & 0x7FFFFFFFFFFF
-    inside = owners[:-1] == owners[1:]
-    shingles, owners = shingles[inside], owners[:-1][inside]
-    signatures = np.full((BANDS * WIDTH, len(texts)), _PRIME, dtype=np.uint32)
-    if not len(shingles):
-        return signatures
-    _, number, times = np.unique(shingles, return_inverse=True, return_counts=True)
-    rare = (times <= max(20, COMMON * len(texts)))[number]
-    # A text of nothing but common words is still compared, as a whole.
-    rare |= ~np.isin(owners, owners[rare])
-    number, owners = number[rare].astype(np.uint64), owners[rare]
-    starts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
-    random = np.random.default_rng(7)
-    for place in range(BANDS * WIDTH):
-        factor, offset = (np.uint64(each) for each in random.integers(1, _PRIME, 2))
-        hashes = ((number * factor + offset) % np.uint64(_PRIME)).astype(np.uint32)
-        signatures[place, owners[starts]] = np.minimum.reduceat(hashes, starts)
+    total = sum(len(counts) for _, counts in batches)
+    often = np.zeros(_BUCKETS, dtype=np.int64)
+    for shingles, _ in batches:
+        often += np.bincount(shingles & (_BUCKETS - 1), minlength=_BUCKETS)
+    is_rare = often <= max(20, COMMON * total)
+    factors = np.random.default_rng(7).integers(1, 1 << 31, BANDS * WIDTH, dtype=np.uint32) * 2 + 1
+    signatures = np.full((BANDS * WIDTH, total), _NONE, dtype=np.uint32)
+    first = 0
+    for shingles, counts in batches:
+        owners = np.repeat(np.arange(len(counts)), counts)
+        rare = is_rare[shingles & (_BUCKETS - 1)]
+        # A text of nothing but common words is still compared, as a whole.
+        rare |= ~np.isin(owners, owners[rare])
+        shingles, owners = shingles[rare], owners[rare]
+        if len(shingles):
+            starts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
+            for place, factor in enumerate(factors.astype(np.uint32)):
+                hashes = shingles * factor
+                hashes ^= hashes >> np.uint32(15)
+                signatures[place, first + owners[starts]] = np.minimum.reduceat(hashes, starts)
+        first += len(counts)
     return signatures

@@ -1,58 +1,60 @@
-"""What is there more than once: duplicates, the same prompt with other answers, test rows among the training rows, one answer for all."""
+"""What is there more than once: duplicates, the same prompt with other answers, test rows among the training rows."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ftui.dataset import Rows
 from ftui.doctor.near import near_duplicates
 from ftui.doctor.problem import Problem, error, leave_out, warning
-from ftui.doctor.texts import Texts
+from ftui.doctor.survey import Survey
 from ftui.template import PromptTemplate
 
-_LABEL = 60  # characters; longer answers are no labels
-_IMBALANCE = 10
+if TYPE_CHECKING:
+    import numpy as np
 
 
-def look_at_repetition(template: PromptTemplate, rows: Rows, texts: Texts) -> Iterator[Problem]:
-    repeated = _repeated(texts)
+def look_at_repetition(template: PromptTemplate, rows: Rows, survey: Survey) -> Iterator[Problem]:
+    repeated = [place for group in _groups(survey.whole) for place in group[1:]]
+    numbers = survey.numbers(repeated)
     yield from warning(
         "duplicates",
-        sorted(texts.rows[place] for place in repeated),
+        numbers,
         "{rows}: the same prompt and answer as an earlier row. They weigh double.",
-        leave_out(rows, [texts.rows[place] for place in repeated]),
+        leave_out(rows, numbers),
     )
-    yield from _near(rows, texts, repeated)
-    if any(texts.asked):
-        yield from _same_prompt(template, rows, texts)
-    yield from _answers(texts)
+    yield from _near(rows, survey, repeated)
+    if survey.is_chat.any():
+        yield from _same_prompt(template, rows, survey)
 
 
-def _repeated(texts: Texts) -> set[int]:
-    """Places of the later ones, by row number."""
-    first: dict[tuple[tuple[str, str], str], int] = {}
-    later = set()
-    for place in _by_row(texts):
-        key = ((texts.systems[place], texts.asked[place]), texts.answers[place])
-        if first.setdefault(key, place) != place:
-            later.add(place)
-    return later
+def _groups(keys: np.ndarray) -> list[list[int]]:
+    """Places with the same key, where there are several: each group in order, the groups by their first place."""
+    import numpy as np
+
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(keys[order]) != 0])[: len(keys)])
+    ends = np.append(starts[1:], len(keys))
+    several = ends - starts > 1
+    return sorted(order[start:end].tolist() for start, end in zip(starts[several], ends[several], strict=True))
 
 
-def _by_row(texts: Texts) -> list[int]:
-    return sorted(range(len(texts.rows)), key=texts.rows.__getitem__)
+def _near(rows: Rows, survey: Survey, repeated: Iterable[int]) -> Iterator[Problem]:
+    import numpy as np
+    import pyarrow as pa
 
-
-def _near(rows: Rows, texts: Texts, repeated: set[int]) -> Iterator[Problem]:
-    places = [place for place in _by_row(texts) if place not in repeated]
-    pairs = near_duplicates([texts.asked[place] for place in places], [texts.answers[place] for place in places])
-    later = [texts.rows[places[other]] for _, other in pairs]
-    first = "{} and {}".format(*(texts.rows[places[one]] + 1 for one in pairs[0])) if pairs else ""
+    places = np.setdiff1d(np.arange(len(survey)), np.array(list(repeated), dtype=np.int64))
+    chosen = pa.array(places)
+    pairs = near_duplicates(survey.asked.take(chosen), survey.answers.take(chosen))
+    later = survey.numbers(places[other] for _, other in pairs)
+    first = "{} and {}".format(*(survey.rows[places[place]] + 1 for place in pairs[0])) if pairs else ""
+    across = sum((survey.parts[places[one]] == 0) != (survey.parts[places[other]] == 0) for one, other in pairs)
+    held_out = f" In {across:,} of these pairs one is trained on and the other held out." if across else ""
     yield from warning(
         "near_duplicates",
         later,
-        f"{{rows}}: nearly the same prompt and answer as an earlier row (such as {first}). They teach little and weigh double.",
+        f"{{rows}}: nearly the same prompt and answer as an earlier row (such as {first}). They teach little and weigh double.{held_out}",
         leave_out(rows, later),
     )
 
@@ -60,93 +62,47 @@ def _near(rows: Rows, texts: Texts, repeated: set[int]) -> Iterator[Problem]:
 # the same prompt again
 
 
-def _same_prompt(template: PromptTemplate, rows: Rows, texts: Texts) -> Iterator[Problem]:
-    groups: dict[tuple[str, str], list[int]] = {}
-    for place in _by_row(texts):
-        groups.setdefault((_plain(texts.systems[place]), _plain(texts.asked[place])), []).append(place)
-    if len(groups) == 1 and len(texts.rows) > 1:
+def _same_prompt(template: PromptTemplate, rows: Rows, survey: Survey) -> Iterator[Problem]:
+    again = _groups(survey.asks)
+    if len(again) == 1 and len(again[0]) == len(survey):
         yield from error(
             "same_prompts",
-            texts.rows,
+            survey.numbers(again[0]),
             "All prompts are the same, so the model cannot tell what decides the answer. Put a column into the prompt.",
         )
         return
-    again = [group for group in groups.values() if len(group) > 1]
-    yield from _contradictions(rows, texts, again)
-    yield from _leakage(template, rows, texts, again)
+    yield from _contradictions(rows, survey, again)
+    yield from _leakage(template, rows, survey, again)
 
 
-def _contradictions(rows: Rows, texts: Texts, again: list[list[int]]) -> Iterator[Problem]:
-    groups = [group for group in again if len({_plain(texts.answers[place]) for place in group}) > 1]
-    numbers = [texts.rows[place] for group in groups for place in group]
+def _contradictions(rows: Rows, survey: Survey, again: list[list[int]]) -> Iterator[Problem]:
+    groups = [group for group in again if len({int(survey.says[place]) for place in group}) > 1]
     yield from warning(
         "contradictions",
-        numbers,
+        survey.numbers(place for group in groups for place in group),
         f"{{rows}} ask {_few(groups)} with different answers. If only one is right, keep that; "
         "if all are, nothing is wrong, but an exact score cannot reach 100 %.",
-        leave_out(rows, [texts.rows[place] for group in groups for place in group[1:]]),
+        leave_out(rows, survey.numbers(place for group in groups for place in group[1:])),
     )
 
 
-def _leakage(template: PromptTemplate, rows: Rows, texts: Texts, again: list[list[int]]) -> Iterator[Problem]:
+def _leakage(template: PromptTemplate, rows: Rows, survey: Survey, again: list[list[int]]) -> Iterator[Problem]:
     """Held-out rows whose prompt was trained on: the score would be that of memory."""
-    groups = [group for group in again if len({texts.parts[place] == "train" for place in group}) > 1]
-    leaked = [texts.rows[place] for group in groups for place in group if texts.parts[place] != "train"]
-    tests = sum(texts.parts[place] == "test" for group in groups for place in group)
+    train, _, test = range(3)
+    groups = [group for group in again if len({bool(survey.parts[place] == train) for place in group}) > 1]
+    leaked = [place for group in groups for place in group if survey.parts[place] != train]
+    tests = sum(int(survey.parts[place]) == test for place in leaked)
     column = next((name for name in template.prompt_columns if name in rows.columns), None)
     say = error if tests else warning
     yield from say(
         "leakage",
-        leaked,
+        survey.numbers(leaked),
         f"{{rows}} of validation and test ({tests} of the test) have a prompt that is also trained on, so the score would be too good. "
         + (f"Keep rows with the same “{column}” on one side (split.group: {column}), or leave" if column else "Leave")
         + " repeated prompts out.",
-        leave_out(rows, [texts.rows[place] for group in groups for place in group[1:]]),
+        leave_out(rows, survey.numbers(place for group in groups for place in group[1:])),
     )
 
 
 def _few(groups: Sequence[object]) -> str:
     return "the same" if len(groups) == 1 else f"{len(groups):,} things twice or more,"
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
-# one answer for all
-
-
-def _answers(texts: Texts) -> Iterator[Problem]:
-    chats = [place for place, example in enumerate(texts.examples) if example.is_chat]
-    counts = Counter(texts.answers[place].strip() for place in chats)
-    if len(chats) < 2:
-        return
-    most, often = counts.most_common(1)[0]
-    shown = most if len(most) <= _LABEL else most[:_LABEL] + "…"
-    same = [texts.rows[place] for place in chats if texts.answers[place].strip() == most]
-    if len(counts) == 1:
-        yield from error(
-            "same_completions",
-            same,
-            f"All answers are the same (“{shown}”), so there is nothing to learn. Check the completion.",
-        )
-    elif often / len(chats) > max(0.5, 1.6 / len(counts)):
-        yield from warning(
-            "dominating_answer",
-            same,
-            f"{often / len(chats):.0%} of the answers are “{shown}”: a model that always says so looks good. "
-            "Add rows with other answers, and compare by macro-F1.",
-        )
-    if _are_labels(counts):
-        rare = {label for label, count in counts.items() if count * _IMBALANCE < often}
-        listed = ", ".join(f"“{label}” ({counts[label]})" for label in sorted(rare, key=lambda each: counts[each])[:3])
-        yield from warning(
-            "label_imbalance",
-            [texts.rows[place] for place in chats if texts.answers[place].strip() in rare],
-            f"{len(rare)} of {len(counts)} labels are rare: {listed}, while “{shown}” has {often}. "
-            "Add rows for them, and divide with split.stratify.",
-        )
-
-
-def _are_labels(counts: Counter[str]) -> bool:
-    return 1 < len(counts) <= counts.total() / 10 and max(map(len, counts)) <= _LABEL

@@ -5,15 +5,18 @@ The seven categories of OpenAI's data preparation keep their names, with the wid
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from ftui.dataset import Rows
 from ftui.doctor.problem import Fix, Problem, error, leave_out, mend, some_rows, warning
+from ftui.doctor.survey import Mark, Survey
 from ftui.errors import UserError
-from ftui.examples import Examples, LeftOut
+from ftui.examples import Example, Examples, LeftOut
 from ftui.template import PromptTemplate
-from ftui.template.conversation import ROLES
-from ftui.template.placeholders import Placeholder, as_text, fill, lookup, parse, parsed
+from ftui.template.conversation import ROLES, turns_of
+from ftui.template.placeholders import Placeholder, as_text, column_of, lookup, parse
+from ftui.template.proposal import Columns, as_verdict
 
 _KEYS = {
     "role", "from", "content", "value", "name", "weight", "train", "loss_weight", "function_call", "tool_calls",
@@ -31,27 +34,35 @@ _SENTENCES = {
 }
 
 
-def look_at_shape(template: PromptTemplate, rows: Rows, examples: Examples) -> Iterator[Problem]:
+_LEFT_OUT = {
+    "unfilled": (
+        "empty_field",
+        "{rows}: the prompt, the completion or the text is empty. Fill it or leave the rows out.",
+    ),
+    "render_failure": ("render_failure", "The chat template cannot write {rows}. First reason: "),
+    "nothing_trainable": ("nothing_trainable", "Nothing is learned from {rows}. First reason: "),
+    "other": ("unusable_row", "The template cannot use {rows}. First reason: "),
+}
+
+
+def look_at_shape(template: PromptTemplate, rows: Rows, examples: Examples, survey: Survey) -> Iterator[Problem]:
     yield from _unreadable(examples)
-    codes = _conversations(template, rows) if template.messages else {}
+    cells = _Cells(template, rows, {left.row for left in examples.left_out})
+    for number, row in enumerate(rows):
+        cells.look(number, row)
     for code, sentence in _SENTENCES.items():
-        yield from error(code, codes.get(code, []), sentence, leave_out(rows, codes.get(code, [])))
-    unknown = codes.get("message_unrecognized_key", [])
+        found = cells.found.get(code, [])
+        yield from error(code, found, sentence, leave_out(rows, found))
+    unknown = cells.found.get("message_unrecognized_key", [])
     yield from warning(
         "message_unrecognized_key", unknown, "{rows}: a message has keys that nothing reads. They are not learned."
     )
-    left = examples.left_out
-    unfilled = [each.row for each in left if each.row < len(rows) and _is_unfilled(template, rows[each.row])]
-    yield from error(
-        "empty_field",
-        unfilled,
-        "{rows}: the prompt, the completion or the text is empty. Fill it or leave the rows out.",
-        leave_out(rows, unfilled),
-    )
-    told = {number for code in _SENTENCES for number in codes.get(code, [])} | set(unfilled)
-    yield from _unusable(rows, [each for each in left if each.row not in told])
-    yield from _unfilled_placeholders(template, rows, {each.row for each in left})
-    yield from _roles(template, rows, examples)
+    told = {number for code in _SENTENCES for number in cells.found.get(code, [])}
+    yield from _left_out(rows, [left for left in examples.left_out if left.row not in told])
+    yield from _empty(rows, cells, len(survey))
+    yield from _unwanted(rows, cells)
+    if template.messages:
+        yield from _roles(template, rows, survey)
 
 
 def _unreadable(examples: Examples) -> Iterator[Problem]:
@@ -63,71 +74,117 @@ def _unreadable(examples: Examples) -> Iterator[Problem]:
         yield from error(code, [each.number for each in broken], sentence)
 
 
-def _unusable(rows: Rows, left: list[LeftOut]) -> Iterator[Problem]:
-    """Rows left out for reasons of their own: the chat template, the mask, a tool call that cannot be read."""
-    for code, sentence in (
-        ("render_failure", "The chat template cannot write {rows}"),
-        ("nothing_trainable", "Nothing is learned from {rows}"),
-        ("unusable_row", "The template cannot use {rows}"),
-    ):
-        reasons = {each.row: each.reason for each in left if each.code == code}
-        first = f". First reason: {next(iter(reasons.values())).rstrip('.')}." if reasons else ""
-        yield from error(code, list(reasons), sentence + first, leave_out(rows, reasons))
+def _left_out(rows: Rows, left: list[LeftOut]) -> Iterator[Problem]:
+    """Rows that cannot be used for reasons of their own: an empty cell, the chat template, the mask, an unreadable call."""
+    by_code: dict[str, list[LeftOut]] = {}
+    for each in left:
+        by_code.setdefault(_code(each), []).append(each)
+    for code, (name, sentence) in _LEFT_OUT.items():
+        found = by_code.get(code, [])
+        numbers = [each.row for each in found]
+        if sentence.endswith(": ") and found:
+            sentence += found[0].reason.rstrip(".") + "."
+        yield from error(name, numbers, sentence, leave_out(rows, numbers))
 
 
-def _is_unfilled(template: PromptTemplate, row: dict[str, object]) -> bool:
-    if template.messages:
-        return False
-    parts = [template.text if parsed_names(template.text) else "{{" + template.text + "}}"] if template.text else []
+def _code(left: LeftOut) -> str:
+    if re.match(r"The (prompt|completion|text) is empty", left.reason):
+        return "unfilled"
+    if left.reason.startswith("the chat template"):
+        return "render_failure"
+    return "nothing_trainable" if left.reason.startswith(("its answer", "all its", "it has no")) else "other"
+
+
+# cells
+
+
+class _Cells:
+    """One pass over the rows as they are in the data: empty cells, conversations, and answers that nobody wants."""
+
+    def __init__(self, template: PromptTemplate, rows: Rows, left_out: set[int]) -> None:
+        self.template, self.left_out = template, left_out
+        self.names = dict.fromkeys(_outside_blocks(template.prompt) + _outside_blocks(template.completion))
+        columns = Columns(rows.columns, rows.head(20))
+        used = {column_of(name, rows.columns) for name in template.columns}
+        self.verdict = columns.verdict if columns.verdict not in used else None
+        self.sides = columns.sides if columns.sides and columns.sides[0] in used else None
+        self.found: dict[str, list[int]] = {}
+        self.empty: dict[str, list[int]] = {}
+
+    def look(self, number: int, row: dict[str, object]) -> None:
+        if self.template.messages:
+            for code in _codes(_turns(row, self.template.messages), self.template):
+                self._mark(code, number)
+        if number not in self.left_out:
+            for name in self.names:
+                if _is_empty(row, name):
+                    self.empty.setdefault(name, []).append(number)
+        if self.verdict and as_verdict(row[self.verdict]) is False:
+            self._mark("unwanted_answers", number)
+        if self.sides and row[self.sides[0]] == row[self.sides[1]]:
+            self._mark("chosen_is_rejected", number)
+
+    def _mark(self, code: str, number: int) -> None:
+        self.found.setdefault(code, []).append(number)
+
+
+def _outside_blocks(text: str) -> list[str]:
+    return [piece.name for piece in parse(text) if isinstance(piece, Placeholder)]
+
+
+def _is_empty(row: dict[str, object], name: str) -> bool:
     try:
-        return any(not fill(part, row).strip() for part in parts or (template.prompt, template.completion))
+        value = row[name] if name in row else lookup(row, name)
+        return not (value if isinstance(value, str) else as_text(value)).strip()
     except UserError:
         return False
 
 
-def parsed_names(text: str) -> list[str]:
-    return [piece.name for piece in parse(text) if isinstance(piece, Placeholder)]
-
-
-def _unfilled_placeholders(template: PromptTemplate, rows: Rows, left_out: set[int]) -> Iterator[Problem]:
+def _empty(rows: Rows, cells: _Cells, used: int) -> Iterator[Problem]:
     """Columns that stand outside a [[block]] and are empty in rows that are used nevertheless."""
-    for name in dict.fromkeys(parsed_names(template.prompt) + parsed_names(template.completion)):
-        empty = []
-        for number, row in enumerate(rows):
-            try:
-                value = row[name] if name in row else lookup(row, name)
-                if not as_text(value).strip() and number not in left_out:
-                    empty.append(number)
-            except UserError:
-                continue
-        yield from warning(
-            "empty_placeholder",
-            empty,
-            f"“{name}” is empty in {{rows}}, and the text around it is learned nevertheless. "
-            f"Write [[ … {{{{{name}}}}} … ]] to leave it away there.",
-            leave_out(rows, empty),
-        )
+    if not cells.empty:
+        return
+    numbers = sorted({number for empty in cells.empty.values() for number in empty})
+    name = max(cells.empty, key=lambda each: len(cells.empty[each]))
+    listed = " and ".join(f"“{each}”" for each in cells.empty)
+    say = error if any(len(empty) == used for empty in cells.empty.values()) else warning
+    yield from say(
+        "empty_placeholder",
+        numbers,
+        f"{{rows}}: {listed} is empty, and the text around it is learned nevertheless. "
+        f"Write [[ … {{{{{name}}}}} … ]] to leave it away there.",
+        leave_out(rows, numbers),
+    )
+
+
+def _unwanted(rows: Rows, cells: _Cells) -> Iterator[Problem]:
+    bad = cells.found.get("unwanted_answers", [])
+    yield from error(
+        "unwanted_answers",
+        bad,
+        f"{{rows}}: “{cells.verdict}” says that the answer is not wanted, and it would be learned. Leave these rows out.",
+        leave_out(rows, bad),
+    )
+    same = cells.found.get("chosen_is_rejected", [])
+    yield from warning(
+        "chosen_is_rejected",
+        same,
+        "{rows}: the preferred answer is the rejected one, so neither can be trusted.",
+        leave_out(rows, same),
+    )
 
 
 # conversations
 
 
-def _conversations(template: PromptTemplate, rows: Rows) -> dict[str, list[int]]:
-    """Row numbers by code."""
-    assert template.messages
-    found: dict[str, list[int]] = {}
-    for number, row in enumerate(rows):
-        try:
-            turns = parsed(lookup(row, template.messages), "", template.messages)
-        except UserError:
-            turns = None
-        for code in _codes(turns, template):
-            found.setdefault(code, []).append(number)
-    return found
+def _turns(row: dict[str, object], column: str) -> object:
+    try:
+        return turns_of(lookup(row, column), column)
+    except UserError:
+        return None
 
 
 def _codes(turns: object, template: PromptTemplate) -> set[str]:
-    turns = turns.get("messages") if isinstance(turns, dict) else turns
     if not isinstance(turns, list) or not turns:
         return {"missing_messages_list"}
     codes = {code for turn in turns for code in _turn_codes(turn)}
@@ -168,34 +225,43 @@ def _is_parts(content: object) -> bool:
     return isinstance(content, list) and all(isinstance(part, dict) and "type" in part for part in content)
 
 
-def _roles(template: PromptTemplate, rows: Rows, examples: Examples) -> Iterator[Problem]:
-    if not template.messages:
-        return
-    messages = {example.row: example.messages for part in examples.parts.values() for example in part}
-    roles = {number: [message["role"] for message in each] for number, each in messages.items()}
-    wrong = [number for number, each in messages.items() if not _in_order(each)]
+def roles_of(batch: Sequence[Example]) -> Iterator[Mark]:
+    """The look at who speaks when."""
+    for row, messages, _ in batch:
+        roles = {message["role"] for message in messages}
+        if not _in_order(messages):
+            yield "out_of_order", row
+        if messages[-1]["role"] != "assistant":
+            yield "unanswered", row
+        if "user" not in roles:
+            yield "no_user", row
+        if "system" not in roles:
+            yield "no_system", row
+
+
+def _roles(template: PromptTemplate, rows: Rows, survey: Survey) -> Iterator[Problem]:
+    wrong, unanswered, no_user, no_system = (
+        survey.marks.get(mark, []) for mark in ("out_of_order", "unanswered", "no_user", "no_system")
+    )
     yield from warning(
         "wrong_role_order",
         wrong,
         "{rows}: the roles do not take turns as system, user, assistant. Check for turns that are missing or split in two.",
         leave_out(rows, wrong),
     )
-    unanswered = [number for number, each in roles.items() if each[-1] != "assistant"]
     yield from warning(
         "last_not_assistant",
         unanswered,
         "{rows}: the last message is not from the assistant, so what is said there is learned by nobody. Cut it off.",
         _cut_tail(template, rows, unanswered),
     )
-    without = [number for number, each in roles.items() if "user" not in each]
     yield from warning(
-        "missing_user", without, "{rows}: no message is from the user. In a chat there will always be one."
+        "missing_user", no_user, "{rows}: no message is from the user. In a chat there will always be one."
     )
-    without = [number for number, each in roles.items() if "system" not in each]
-    if len(without) < 0.2 * len(roles):  # where half have one, that is how the data is meant
+    if len(no_system) < 0.2 * len(survey):  # where half have one, that is how the data is meant
         yield from warning(
             "missing_system",
-            without,
+            no_system,
             "{rows}: there is no system message, though nearly all other rows have one. Add it.",
         )
 
@@ -224,7 +290,7 @@ def _cut_tail(template: PromptTemplate, rows: Rows, numbers: list[int]) -> Fix |
         return None
 
     def cut(row: dict[str, object]) -> dict[str, object]:
-        turns = parsed(row[column], "", column)
+        turns = _turns(row, column)
         if not isinstance(turns, list):
             return row
         end = max((place for place, turn in enumerate(turns, 1) if _role(turn) in ("assistant", "call")), default=0)

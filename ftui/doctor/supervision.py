@@ -5,45 +5,101 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ftui.config import RunConfig
 from ftui.dataset import Rows
 from ftui.doctor.problem import Problem, error, leave_out, warning
-from ftui.doctor.texts import Texts
+from ftui.doctor.survey import Mark, Survey
 from ftui.encoding import IGNORED, Encoding, Message
-from ftui.examples import Examples
+from ftui.examples import Example
 
 FEW, ENOUGH = 10, 50
 _LOOKED_AT = 3
+_LOST = "lost: "
 
 
-def look_at_supervision(
-    config: RunConfig, encoding: Encoding, rows: Rows, examples: Examples, texts: Texts
-) -> Iterator[Problem]:
-    yield from _number_of_rows(examples)
-    yield from _cut(config.training.max_length, rows, texts)
-    yield from _dropped(encoding, rows, texts)
-    unended = list(_unended(encoding, texts))
+class Arrival:
+    """The look that decodes what the model gets: does each answer end, are all characters known, does every content arrive?
+
+    Rows that `max_length` cuts are encoded once more, whole, but only a few of each kind: one branch of a chat template
+    writes all messages of a kind, so what it drops of one it drops of all.
+    """
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoding = encoding
+        self.stops = set(encoding.stop_token_ids)
+        self.ending = encoding.tokenizer(encoding.end_of_turn, add_special_tokens=False)["input_ids"]
+        unknown = encoding.tokenizer.unk_token_id
+        self.unknown = None if unknown in self.stops else unknown
+        self.looked: dict[Kind, int] = {}
+        self.dropped: set[Kind] = set()
+
+    def __call__(self, batch: Sequence[Example]) -> Iterator[Mark]:
+        whole = [example for example in batch if not example.encoded.cut]
+        ids = [example.encoded.input_ids for example in whole]
+        decoded = self.encoding.tokenizer.backend_tokenizer.decode_batch(ids, skip_special_tokens=False)
+        for (row, messages, encoded), text in zip(whole, decoded, strict=True):
+            if self._is_unended(messages, encoded.labels):
+                yield "unended", row
+            if self._is_unknown(encoded.input_ids):
+                yield "unknown", row
+            else:
+                for what, _ in _lost(messages, text):
+                    yield _LOST + what, row
+        for row, messages, encoded in (example for example in batch if example.encoded.cut):
+            if self._is_unknown(encoded.input_ids):
+                yield "unknown", row
+            # What is behind the cut is the end of the last message, whatever its role.
+            if messages[-1]["role"] == "assistant" and messages[-1].get("weight", 1) != 0:
+                yield "answer_cut", row
+            for what, _ in self._lost_of_kind(messages):
+                yield _LOST + what, row
+
+    def _is_unknown(self, ids: Sequence[int]) -> bool:
+        return self.unknown is not None and self.unknown in ids
+
+    def _is_unended(self, messages: list[Message], labels: Sequence[int]) -> bool:
+        """Whether the answer is learned without its end."""
+        last = messages[-1]
+        if last["role"] != "assistant" or last.get("weight", 1) == 0:
+            return False
+        learned = next((label for label in reversed(labels) if label != IGNORED), None)
+        return learned not in self.stops and list(labels[-len(self.ending) :]) != self.ending
+
+    def _lost_of_kind(self, messages: list[Message]) -> set[Kind]:
+        kinds = {(what, place) for what, place, _ in _parts(messages)}
+        if any(self.looked.get(kind, 0) < _LOOKED_AT for kind in kinds):
+            for kind in kinds:
+                self.looked[kind] = self.looked.get(kind, 0) + 1
+            ids = self.encoding.encode([messages])[0].input_ids
+            if not self._is_unknown(ids):
+                self.dropped.update(_lost(messages, self.encoding.tokenizer.decode(ids)))
+        return kinds & self.dropped
+
+
+def look_at_supervision(config: RunConfig, encoding: Encoding, rows: Rows, survey: Survey) -> Iterator[Problem]:
+    yield from _number_of_rows(survey)
+    yield from _cut(config.training.max_length, rows, survey)
+    yield from _dropped(rows, survey)
     yield from error(
         "stop_token_untrained",
-        unended,
+        survey.marks.get("unended", []),
         f"{{rows}}: the end of the answer ({encoding.end_of_turn}) is not learned, so the model will not stop. "
         "Choose another chat template.",
     )
-    unknown = encoding.tokenizer.unk_token_id
-    if unknown is not None and unknown not in encoding.stop_token_ids:
-        lost = [example.row for example in texts.examples if unknown in example.encoded.input_ids]
-        yield from warning(
-            "unknown_tokens",
-            lost,
-            "{rows}: some characters are unknown to the tokenizer and are lost. Replace them, or choose a base model that knows them.",
-        )
+    yield from warning(
+        "unknown_tokens",
+        survey.marks.get("unknown", []),
+        "{rows}: some characters are unknown to the tokenizer and are lost. Replace them, or choose a base model that knows them.",
+    )
 
 
-def _number_of_rows(examples: Examples) -> Iterator[Problem]:
-    numbers = examples.train.numbers.tolist()
-    if len(numbers) < FEW:
+def _number_of_rows(survey: Survey) -> Iterator[Problem]:
+    numbers = survey.numbers((survey.parts == 0).nonzero()[0])
+    if not numbers:
+        yield Problem("too_few_rows", "error", 0, [], "There is no row to learn from. Mend the rows, or the split.")
+    elif len(numbers) < FEW:
         yield from error(
             "too_few_rows",
             numbers,
@@ -58,26 +114,19 @@ def _number_of_rows(examples: Examples) -> Iterator[Problem]:
         )
 
 
-def _cut(max_length: int, rows: Rows, texts: Texts) -> Iterator[Problem]:
-    cut = [example for example in texts.examples if example.encoded.cut]
-    total = sum(len(example.encoded.input_ids) + example.encoded.cut for example in texts.examples)
-    lost = sum(example.encoded.cut for example in cut)
-    needed = max((len(example.encoded.input_ids) + example.encoded.cut for example in cut), default=0)
-    numbers = [example.row for example in cut]
+def _cut(max_length: int, rows: Rows, survey: Survey) -> Iterator[Problem]:
+    cut = survey.cut.nonzero()[0]
+    needed = int(survey.tokens[cut].max()) if len(cut) else 0
+    numbers = survey.numbers(cut)
     yield from warning(
         "over_length",
         numbers,
-        f"{{rows}}: longer than max_length ({max_length}), so {lost / max(total, 1):.1%} of all tokens are cut off. "
+        f"{{rows}}: longer than max_length ({max_length}), so {survey.cut.sum() / max(survey.tokens.sum(), 1):.1%} of all tokens are cut off. "
         f"Raise max_length ({needed} holds all) or shorten the rows.",
         leave_out(rows, numbers),
     )
-    # What is behind the cut is the end of the last message, whatever its role.
-    answers = [
-        example.row
-        for example in cut
-        if example.messages[-1]["role"] == "assistant" and example.messages[-1].get("weight", 1) != 0
-    ]
-    say = error if len(answers) > 0.1 * len(texts.examples) else warning
+    answers = survey.marks.get("answer_cut", [])
+    say = error if len(answers) > 0.1 * len(survey) else warning
     yield from say(
         "answer_cut",
         answers,
@@ -87,47 +136,22 @@ def _cut(max_length: int, rows: Rows, texts: Texts) -> Iterator[Problem]:
     )
 
 
-def _unended(encoding: Encoding, texts: Texts) -> Iterator[int]:
-    """Rows whose answer is learned without its end. Where the cut took the end, that is another problem."""
-    stops = set(encoding.stop_token_ids)
-    ending = encoding.tokenizer(encoding.end_of_turn, add_special_tokens=False)["input_ids"]
-    for row, messages, encoded in texts.examples:
-        last = messages[-1]
-        if last["role"] != "assistant" or last.get("weight", 1) == 0 or encoded.cut:
-            continue
-        learned = next((label for label in reversed(encoded.labels) if label != IGNORED), None)
-        if learned not in stops and encoded.labels[-len(ending) :] != ending:
-            yield row
-
-
 # contents that do not arrive
 
 
 Kind = tuple[str, str]
 
 
-def _dropped(encoding: Encoding, rows: Rows, texts: Texts) -> Iterator[Problem]:
-    """Messages of one kind are written by one branch of the chat template, so a few rows of each kind are decoded."""
-    kinds = [_kinds(example.messages) for example in texts.examples]
-    looked: dict[Kind, int] = {}
-    lost: dict[Kind, None] = {}
-    for example, own in zip(texts.examples, kinds, strict=True):
-        if any(looked.get(kind, 0) < _LOOKED_AT for kind in own):
-            for kind in own:
-                looked[kind] = looked.get(kind, 0) + 1
-            lost.update(dict.fromkeys(_lost(encoding, example.messages)))
-    numbers = [example.row for example, own in zip(texts.examples, kinds, strict=True) if not own.isdisjoint(lost)]
+def _dropped(rows: Rows, survey: Survey) -> Iterator[Problem]:
+    lost = {mark.removeprefix(_LOST): found for mark, found in survey.marks.items() if mark.startswith(_LOST)}
+    numbers = sorted({number for found in lost.values() for number in found})
     yield from error(
         "content_dropped",
         numbers,
-        f"{{rows}}: the chat template leaves out {' and '.join(dict.fromkeys(what for what, _ in lost))}, so the model never sees it. "
+        f"{{rows}}: the chat template leaves out {' and '.join(lost)}, so the model never sees it. "
         "Choose another chat template or base model, or take it out of the rows.",
         leave_out(rows, numbers),
     )
-
-
-def _kinds(messages: list[Message]) -> set[Kind]:
-    return {(what, place) for what, place, _ in _parts(messages)}
 
 
 def _parts(messages: list[Message]) -> Iterator[tuple[str, str, list[str]]]:
@@ -161,14 +185,18 @@ def _scalar(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value) if isinstance(value, int | float) else ""
 
 
-def _lost(encoding: Encoding, messages: list[Message]) -> Iterator[Kind]:
-    ids = encoding.encode([messages])[0].input_ids
-    if encoding.tokenizer.unk_token_id in ids:
+def _lost(messages: list[Message], text: str) -> Iterator[Kind]:
+    """What of the messages is not in the text that the tokens stand for."""
+    missing = [
+        ((what, place), [each for each in wanted if each.strip() not in text])
+        for what, place, wanted in _parts(messages)
+    ]
+    if not any(each for _, each in missing):
         return
-    arrived = _bare(encoding.tokenizer.decode(ids))
-    for what, place, wanted in _parts(messages):
-        if any(_bare(text) not in arrived and _bare(json.dumps(text)[1:-1]) not in arrived for text in wanted):
-            yield what, place
+    arrived = _bare(text)
+    for kind, wanted in missing:
+        if any(_bare(each) not in arrived and _bare(json.dumps(each)[1:-1]) not in arrived for each in wanted):
+            yield kind
 
 
 def _bare(text: str) -> str:

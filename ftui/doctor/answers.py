@@ -1,0 +1,226 @@
+"""What all answers and prompts have in common, and which of them stand out: one answer for all, rare labels, refusals, lengths, boilerplate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from os.path import commonprefix
+from typing import TYPE_CHECKING
+
+from ftui.dataset import Rows
+from ftui.doctor.problem import Fix, Problem, error, leave_out, mend, warning
+from ftui.doctor.survey import Survey
+from ftui.template import PromptTemplate
+from ftui.template.placeholders import Placeholder, parse
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+_LABEL = 60  # characters; longer answers are no labels
+_IMBALANCE = 10
+_REFUSED = 0.005  # of the answers
+_ENOUGH = 50  # rows, to tell what is usual
+_FAR = 4.0  # times the spread of the middle half, of logarithms
+_BOILERPLATE = 10  # characters
+
+_REFUSAL = (
+    r"(?i)^\W*(?:(?:I[’']m|I am) (?:very |so |really )?sorry|sorry|I apologi[sz]e|unfortunately|lo siento|lamentablemente|disculpa)?\W*(?:but )?(?:pero )?"
+    r"(?:(?:as|being) an? (?:AI|artificial intelligence|(?:large )?language model)\b"
+    r"|I (?:can(?:no|['’])t|am unable to|am not able to|won['’]t) (?:assist|help|fulfil|comply|provide|do that|engage|create|generate|order|book|perform)"
+    r"|I (?:do not|don['’]t) have (?:the (?:ability|capability|capabilities)|access)"
+    r"|como (?:una? )?(?:IA|inteligencia artificial|modelo de lenguaje|asistente virtual)\b"
+    r"|no puedo (?:ayudar|asistir|cumplir|proporcionar|realizar|responder)|no tengo (?:la capacidad|acceso))"
+)
+
+
+def look_at_answers(template: PromptTemplate, rows: Rows, survey: Survey) -> Iterator[Problem]:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    chats = np.flatnonzero(survey.is_chat)
+    if len(chats) < 2:
+        return
+    numbers = survey.rows[chats]
+    answers = pc.utf8_trim_whitespace(survey.answers.take(pa.array(chats)))
+    counts = {each["values"]: each["counts"] for each in _commonest(answers)}
+    yield from _one_answer(numbers, answers, counts, pc.count_distinct(answers).as_py())
+    are_labels = 1 < len(counts) <= len(chats) / 10 and max(map(len, counts)) <= _LABEL
+    if are_labels:
+        yield from _labels(numbers, answers, counts)
+    yield from _refusals(rows, numbers, answers)
+    if len(chats) >= _ENOUGH and not are_labels:
+        yield from _lengths(rows, numbers, answers)
+        yield from _boilerplate(template, rows, survey, numbers, answers)
+
+
+def _commonest(answers: pa.ChunkedArray) -> list[dict]:
+    """Answers with their counts, the most frequent first; one of all, where nearly every row has its own."""
+    import pyarrow.compute as pc
+
+    counted = pc.value_counts(answers)
+    kept = len(counted) if len(counted) <= len(answers) / 10 else 1
+    return counted.take(pc.select_k_unstable(counted.field("counts"), kept, [("", "descending")])).to_pylist()
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _LABEL else text[:_LABEL] + "…"
+
+
+def _which(numbers: np.ndarray, answers: pa.ChunkedArray, wanted: list[str]) -> list[int]:
+    """The numbers of the rows with one of these answers."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.is_in(answers, pa.array(wanted, pa.large_string()))
+    return numbers[found.to_numpy()].tolist()
+
+
+def _one_answer(
+    numbers: np.ndarray, answers: pa.ChunkedArray, counts: dict[str, int], different: int
+) -> Iterator[Problem]:
+    most, often = next(iter(counts.items()))
+    share = often / len(answers)
+    if different == 1:
+        yield from error(
+            "same_completions",
+            _which(numbers, answers, [most]),
+            f"All answers are the same (“{_shown(most)}”), so there is nothing to learn. Check the completion.",
+        )
+    elif share > max(0.5, 1.6 / different):
+        yield from warning(
+            "dominating_answer",
+            _which(numbers, answers, [most]),
+            f"{share:.0%} of the answers are “{_shown(most)}”: a model that always says so looks good. "
+            "Add rows with other answers, and compare by macro-F1.",
+        )
+
+
+def _labels(numbers: np.ndarray, answers: pa.ChunkedArray, counts: dict[str, int]) -> Iterator[Problem]:
+    most, often = next(iter(counts.items()))
+    rare = [label for label, count in reversed(counts.items()) if count * _IMBALANCE < often]
+    listed = ", ".join(f"“{label}” ({counts[label]})" for label in rare[:3])
+    yield from warning(
+        "label_imbalance",
+        _which(numbers, answers, rare),
+        f"{len(rare)} of {len(counts)} labels are rare: {listed}, while “{most}” has {often}. "
+        "Add rows for them, and divide with split.stratify.",
+    )
+
+
+def _refusals(rows: Rows, numbers: np.ndarray, answers: pa.ChunkedArray) -> Iterator[Problem]:
+    import pyarrow.compute as pc
+
+    refused = numbers[pc.match_substring_regex(answers, _REFUSAL).to_numpy()].tolist()
+    share = len(refused) / len(numbers)
+    if share >= _REFUSED:
+        yield from warning(
+            "refusals",
+            refused,
+            f"{{rows}}: the answer declines (“As an AI …”, “No puedo …”): {share:.1%} of all. A model learns that quickly. "
+            "Keep as many as there will be such requests.",
+            leave_out(rows, refused),
+        )
+
+
+def _lengths(rows: Rows, numbers: np.ndarray, answers: pa.ChunkedArray) -> Iterator[Problem]:
+    """Answers far longer or shorter than the rest. Where many are, that is how the data is."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    lengths = np.log(pc.utf8_length(answers).to_numpy() + 1.0)
+    low, middle, high = np.quantile(lengths, [0.25, 0.5, 0.75])
+    reach = _FAR * max(high - low, 0.6)
+    odd = numbers[(lengths > high + reach) | (lengths < low - reach)].tolist()
+    if len(odd) <= max(1, 0.02 * len(numbers)):
+        yield from warning(
+            "answer_length",
+            odd,
+            f"{{rows}}: the answer is far longer or shorter than the others (half have up to {np.exp(middle) - 1:,.0f} characters). "
+            "See whether something was cut off or got in.",
+            leave_out(rows, odd),
+        )
+
+
+# what all begin and end with
+
+
+def _boilerplate(
+    template: PromptTemplate, rows: Rows, survey: Survey, numbers: np.ndarray, answers: pa.ChunkedArray
+) -> Iterator[Problem]:
+    begins, ends = _in_common(answers, template.completion)
+    if max(len(begins), len(ends)) >= _BOILERPLATE and not _is_json(answers[0].as_py()):
+        yield from warning(
+            "common_answer_text",
+            numbers.tolist(),
+            f"All answers {_both(begins, ends)}. That is learned in every row and teaches nothing: leave it away, unless it belongs to the answer.",
+            _strip(template.completion, rows, begins, ends),
+        )
+    begins, ends = (text if len(text.split()) > 3 else "" for text in _in_common(survey.asked, template.prompt))
+    if begins or ends:
+        yield from warning(
+            "common_prompt_text",
+            numbers.tolist(),
+            f"All prompts {_both(begins, ends)}. Who asks the model later has to write it, too: leave it away in the rows, "
+            "and say it in the template instead.",
+            _strip(template.prompt, rows, begins, ends),
+        )
+
+
+def _in_common(texts: pa.ChunkedArray, template: str) -> tuple[str, str]:
+    """What all texts begin and end with, without what the template writes itself. At most 200 characters of each."""
+    import pyarrow.compute as pc
+
+    heads, tails = pc.utf8_slice_codeunits(texts, 0, 200), pc.utf8_reverse(pc.utf8_slice_codeunits(texts, -200, None))
+    begins = _shared(heads).removeprefix(_literal(template, 0).lstrip())
+    ends = _shared(tails)[::-1].removesuffix(_literal(template, -1).rstrip())
+    return ("", "") if begins == ends else (begins, ends)
+
+
+def _shared(texts: pa.ChunkedArray) -> str:
+    import pyarrow.compute as pc
+
+    return commonprefix([str(each) for each in pc.min_max(texts).as_py().values()])
+
+
+def _literal(template: str, place: int) -> str:
+    pieces = [piece for piece in parse(template) if piece]
+    return pieces[place] if pieces and isinstance(pieces[place], str) else ""
+
+
+def _both(begins: str, ends: str) -> str:
+    said = [f"{verb} “{_shown(text)}”" for verb, text in (("begin with", begins), ("end with", ends)) if text.strip()]
+    return " and ".join(said)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _strip(template: str, rows: Rows, begins: str, ends: str) -> Fix | None:
+    """Takes the text out of the columns that bring it, where the template shows which these are."""
+    columns = [piece.name for piece in parse(template) if isinstance(piece, Placeholder)]
+    if not columns or not {columns[0], columns[-1]} <= set(rows.columns):
+        return None
+
+    def strip(row: dict[str, object]) -> dict[str, object]:
+        first = {**row, columns[0]: _without(row[columns[0]], begins, "")}
+        return {**first, columns[-1]: _without(first[columns[-1]], "", ends)}
+
+    return mend(rows, range(len(rows)), "Remove it", strip)
+
+
+def _without(cell: object, begins: str, ends: str) -> object:
+    if (
+        not isinstance(cell, str)
+        or not cell.strip().startswith(begins.lstrip())
+        or not cell.strip().endswith(ends.rstrip())
+    ):
+        return cell
+    left = cell.strip().removeprefix(begins.lstrip()) if begins.strip() else cell
+    left = left.strip().removesuffix(ends.rstrip()) if ends.strip() else left
+    return left or cell
