@@ -19,7 +19,7 @@ from ftui.errors import UserError
 
 MAX_CHARACTERS = 1_000_000  # of one filled template: a short template can name a large cell a thousand times
 
-_PIECE = re.compile(
+PIECE = re.compile(
     r"(?P<escape>\{\{\{\{)"
     r"|\{\{(?P<name>[^{}]*)\}\}"
     r"|\[\[(?P<block>(?:(?!\[\[|\]\]).)*)\]\]",
@@ -49,7 +49,7 @@ def parse(template: str) -> tuple[Piece, ...]:
 
 def _pieces(template: str) -> Iterator[Piece]:
     end = 0
-    for match in _PIECE.finditer(template):
+    for match in PIECE.finditer(template):
         yield _literal(template[end : match.start()])
         end = match.end()
         if match["escape"]:

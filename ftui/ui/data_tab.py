@@ -15,7 +15,8 @@ from ftui.dataset import DatasetSource, Rows
 from ftui.doctor import apply_fix
 from ftui.errors import UserError
 from ftui.runs import RunStore
-from ftui.template import propose
+from ftui.template import PromptTemplate, propose
+from ftui.template.mapping import NAMED, PARTS, ROLES, WRITTEN, roles_in, with_role
 from ftui.ui.downloads import downloads
 from ftui.ui.fieldset import Fields, Form, fieldset, tell
 from ftui.ui.language import Voice, say
@@ -53,17 +54,20 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
                 paste = gr.Button(say("Use this text"), elem_id="paste")
             read = gr.Button(say("Read these rows"), elem_id="read_rows")
             recognized = gr.Markdown(elem_id="recognized")
-            gr.Markdown(say("Click a column to put it where it belongs, or write {{column}} yourself."))
-            with gr.Row():
-                question = gr.Dropdown([], label=say("Question column"), min_width=120, interactive=True)
-                answer = gr.Dropdown([], label=say("Answer column"), min_width=120, interactive=True)
+            gr.Markdown(say("Choose the column for each role, or write {{column}} yourself."))
+            mapping = _mapping(template)
             system = gr.Textbox(template.system, label=say("System"), lines=2, elem_id="template_system")
             prompt = gr.Textbox(template.prompt, label=say("Prompt"), lines=3, elem_id="template_prompt")
             completion = gr.Textbox(
                 template.completion, label=say("Completion"), lines=2, elem_id="template_completion"
             )
-            with gr.Accordion(say("Chat data, reasoning, plain text"), open=False):
-                others = fieldset(template, "template", leave_out=("system", "prompt", "completion"))
+            reasoning = gr.Textbox(
+                template.reasoning,
+                label=say("Reasoning"),
+                info=say(str(PromptTemplate.model_fields["reasoning"].description)),
+                lines=1,
+                elem_id="template_reasoning",
+            )
             with gr.Accordion(say("Advanced: reading and splitting"), open=False):
                 split = fieldset(first.split, "split")
                 source = fieldset(first.dataset, "dataset", leave_out=("path",))
@@ -98,7 +102,8 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
         "template.system": system,
         "template.prompt": prompt,
         "template.completion": completion,
-        **others,
+        "template.reasoning": reasoning,
+        **{f"template.{part}": mapping[part] for part in NAMED},
         **split,
         **source,
     }
@@ -107,8 +112,9 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
         downloads(shown, preview)
     reading = Form({"dataset.path": path, **source})
     page, before = gr.State(0), gr.State([])
-    table = [rows, question, answer]
-    proposed = [recognized, *(own[f"template.{part}"] for part in _PARTS)]
+    table = [rows, *mapping.values()]
+    parts = [own[f"template.{part}"] for part in PARTS]
+    proposed = [recognized, *parts]
     private = {"api_visibility": "private", "show_progress": "minimal"}
 
     def show_rows(*values: Any) -> list[Any]:
@@ -201,18 +207,53 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
     for changed in (mended.success, undone.success):
         changed(show_rows, reading.inputs, table, **private).success(check_rows, [before, *asking], checked, **private)
 
-    @question.input(inputs=[question, prompt], outputs=prompt, api_visibility="private")
-    def put_question(column: str, prompt: str) -> str:
-        return "{{" + column + "}}" if not prompt.strip() else prompt.rstrip() + "\n{{" + column + "}}"
+    for role, chosen in mapping.items():
 
-    @answer.input(inputs=answer, outputs=completion, api_visibility="private")
-    def put_answer(column: str) -> str:
-        return "{{" + column + "}}"
+        def put_column(column: str | None, *written: str | None, role: str = role) -> list[str | None]:
+            return list(with_role(dict(zip(PARTS, written, strict=True)), role, column).values())
 
+        chosen.input(put_column, [chosen, *parts], parts, **private)
+
+    def show_roles(*written: str | None) -> list[str]:
+        roles = roles_in(dict(zip(PARTS, written, strict=True)))
+        return [roles[role] for role in ROLES]
+
+    gr.on(
+        [own[f"template.{part}"].change for part in WRITTEN],
+        show_roles,
+        parts,
+        [mapping[role] for role in ROLES],
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="always_last",
+        queue=False,
+    )
     return own
 
 
-_PARTS = ("system", "prompt", "completion", "reasoning", "messages", "tools", "text")
+_LABELS = {
+    "system": "System", "question": "Question", "context": "Context", "answer": "Answer", "reasoning": "Reasoning",
+    "history": "History", "messages": "Conversations", "tools": "Tools", "text": "Text",
+}  # fmt: skip
+_NO_COLUMN = ("—", "")
+
+
+def _mapping(template: PromptTemplate) -> Fields:
+    """A choice of columns for each role; the choices come with the rows. A path into a column can be written."""
+    roles = roles_in(template.model_dump())
+    made: Fields = {}
+    with gr.Row():
+        for role, label in _LABELS.items():
+            made[role] = gr.Dropdown(
+                [_NO_COLUMN],
+                value=roles[role],
+                label=say(label),
+                allow_custom_value=True,
+                min_width=120,
+                interactive=True,
+                elem_id=f"role_{role}",
+            )
+    return made
 
 
 def _load(reading: Form, values: tuple[Any, ...]) -> Rows:
@@ -225,7 +266,8 @@ def _table(rows: Rows) -> list[Any]:
     """The first rows, and the columns to choose from."""
     columns = list(rows.columns)
     head = [[_cell(row.get(column)) for column in columns] for row in rows.head(20)]
-    return [{"headers": columns, "data": head}, *(gr.Dropdown(choices=columns, value=None) for _ in range(2))]
+    choices = [_NO_COLUMN, *((column, column) for column in columns)]
+    return [{"headers": columns, "data": head}, *(gr.Dropdown(choices=choices) for _ in _LABELS)]
 
 
 def _proposal(rows: Rows) -> list[Any]:
@@ -234,7 +276,7 @@ def _proposal(rows: Rows) -> list[Any]:
     sentences = [f"**{len(rows):,} × {len(rows.columns)}.** {escape(proposal.sentence)}", *map(escape, rows.notes)]
     if rows.problems:
         sentences.append(f"**{len(rows.problems)} ✗** {escape(str(rows.problems[0]))}")
-    boxes = [(getattr(proposal.template, part) or "") if proposal.template else "" for part in _PARTS]
+    boxes = [(getattr(proposal.template, part) or "") if proposal.template else "" for part in PARTS]
     return ["\n\n".join(sentences), *boxes]
 
 
