@@ -18,7 +18,7 @@ from ftui.config import RunConfig
 from ftui.dataset import BrokenRow, Rows
 from ftui.encoding import Encoded, Encoding, Message
 from ftui.errors import UserError
-from ftui.template import PromptTemplate
+from ftui.template import PromptTemplate, Unfilled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,7 @@ class Example(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """A row that cannot be used, and why. `code`: unusable_row, render_failure or nothing_trainable, as the doctor says."""
+    """A row that cannot be used, and why. `code`: unfilled, render_failure, nothing_trainable or other, for the doctor."""
 
     row: int
     reason: str
@@ -237,7 +237,7 @@ def _encode(
             try:
                 rendered[number] = config.template.render(row)
             except UserError as error:
-                left_out.append(LeftOut(number, str(error), "unusable_row"))
+                left_out.append(LeftOut(number, str(error), "unfilled" if isinstance(error, Unfilled) else "other"))
         each = _encode_each(encoding, list(rendered.values()), settings.max_length, settings.completion_only_loss)
         for (number, messages), encoded in zip(rendered.items(), each, strict=True):
             if isinstance(encoded, str):

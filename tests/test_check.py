@@ -43,7 +43,7 @@ def test_the_numbers_are_those_of_the_rows(config):
 
 def test_token_numbers_count_what_is_left_and_show_how_long_it_was():
     rows = [(number, 10 * (number + 1), 5, 0) for number in range(9)] + [(9, 95, 5, 5)]
-    left_out = [LeftOut(10, "no", "unusable_row")]
+    left_out = [LeftOut(10, "no", "other")]
     found = token_numbers(Examples(ANY_ROWS, part(*rows[:8]), part(rows[8]), part(rows[9]), left_out, ()), 95)
     assert (found["total"], found["trained"], found["share"]) == (545, 50, 0.0917)
     assert (found["p50"], found["p95"], found["max"]) == (50, 100, 100)

@@ -10,9 +10,10 @@ from ftui.config import RunConfig
 from ftui.dataset import DatasetSource, Rows
 from ftui.doctor import apply_fix, examine, suggested_epochs
 from ftui.doctor.content import has_mojibake, has_personal_data, without_mojibake, without_personal_data
+from ftui.doctor.language import language_of
 from ftui.doctor.near import near_duplicates
 from ftui.encoding import IGNORED, Encoding
-from ftui.examples import Examples, Part, prepare
+from ftui.examples import Examples, LeftOut, Part, prepare
 from ftui.models import load_tokenizer
 from tests import tiny
 
@@ -516,6 +517,161 @@ def test_every_fix_changes_exactly_the_rows_it_names(check):
         else:
             changed = [number for number, (old, new) in enumerate(zip(table, fixed, strict=True)) if old != new]
             assert changed == list(problem.fix.rows)
+
+
+# answers and prompts as a whole
+
+
+SPANISH = {
+    "text": "¿Quién dice que la torre del puerto se abre los lunes?",
+    "answer": "Lo dice una de las mujeres del mercado, que es la madre de Ana.",
+}
+ENGLISH = "That is what the old man from the market would say if you asked him about it."
+
+
+def test_rows_in_another_language_than_most(check):
+    rows = [{**row, "answer": f"{ENGLISH} {row['answer']}"} for row in pairs(80)]
+    rows[6], rows[40] = dict(SPANISH), {**rows[40], "answer": SPANISH["answer"]}
+    found = check(rows)["mixed_languages"]
+    assert found.rows == [6, 40] and found.severity == "warning" and found.fix.rows == (6, 40)
+    assert "1 prompt in Spanish" in found.message and "2 answers in Spanish" in found.message
+    assert "most are in English" in found.message
+
+
+def test_answers_in_another_language_than_their_prompt_where_two_are_usual(check):
+    rows = [{**row, "answer": f"{ENGLISH} {row['answer']}"} for row in pairs(80)]
+    for number in range(0, 80, 2):
+        rows[number] = {"text": f"{SPANISH['text']} {number}", "answer": f"{SPANISH['answer']} {number}"}
+    rows[8]["answer"] = f"{ENGLISH} 8."
+    found = check(rows)
+    assert found["answer_language"].rows == [8]
+    assert found["mixed_languages"].fix is None  # nobody leaves out half of the data by a click
+
+
+def test_a_translation_is_no_mixture_of_languages(check):
+    rows = [{"text": f"{ENGLISH} {row['text']}", "answer": f"{SPANISH['answer']} {row['text']}"} for row in pairs(80)]
+    assert not {"mixed_languages", "answer_language"} & set(check(rows))
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("How do I open the door of the house?", "English"),
+        ("¿Cuándo se fundó la ciudad y por qué es tan importante para los viajeros?", "Spanish"),
+        ("Quel est le nom de la ville où il est né et dans quelle rue ?", "French"),
+        ("Wie heißt die Stadt, in der er geboren wurde, und wann war das?", "German"),
+        ("Qual é o nome da cidade onde ele nasceu e quando foi fundado o museu?", "Portuguese"),
+        ("I see a $1 charge in a transaction.", None),
+        ("1 plus 1 plus 1 plus plus 1 equals 4", None),
+        ("SELECT name FROM a WHERE id IN (1, 2) AND b = 'de la'", None),
+        ("Ciudad de la Paz", None),
+        ("", None),
+    ],
+)
+def test_a_language_is_told_by_its_common_words_or_not_at_all(text, language):
+    assert language_of(text) == language
+
+
+REFUSALS = [
+    "As an AI language model, I cannot do that.",
+    "I'm sorry, but I can't assist with that request.",
+    "I’m sorry, but as an AI, I don't have the capability to order pizza.",
+    "I am unable to book flights.",
+    "Lo siento, pero como modelo de lenguaje no puedo opinar.",
+    "Lo siento, no puedo ayudarte con eso.",
+]
+
+
+def test_answers_that_decline_are_counted(check):
+    rows = pairs(80)
+    for number, text in enumerate(REFUSALS):
+        rows[number * 5]["answer"] = text
+    rows[3]["answer"] = "I'm sorry to hear that! The AI on the wall cannot help, I guess."
+    found = check(rows)["refusals"]
+    assert found.rows == [0, 5, 10, 15, 20, 25] and "7.5%" in found.message
+
+
+def test_answers_of_another_length_than_the_rest(check):
+    rows = pairs(80)
+    rows[9]["answer"] += " And so it goes on and on." * 16
+    rows[10]["answer"] = "O"
+    assert check(rows)["answer_length"].rows == [9, 10]
+    for row in rows[::3]:
+        row["answer"] *= 14
+    assert "answer_length" not in check(rows)  # where many are long, that is how the data is
+
+
+def test_what_all_answers_and_prompts_share_is_told_and_taken_out_by_the_fix(check):
+    rows = [
+        {"text": f"Read this and answer in one line: {row['text']}", "answer": f"[ANSWER] {row['answer']} [/ANSWER]"}
+        for row in pairs(80)
+    ]
+    found = check(rows)
+    assert found["common_prompt_text"].count == found["common_answer_text"].count == 80
+    assert "begin with “[ANSWER] ” and end with “ [/ANSWER]”" in found["common_answer_text"].message.replace(
+        ". [/", " [/"
+    )
+    for problem in (found["common_prompt_text"], found["common_answer_text"]):
+        rows = list(apply_fix(Rows.from_list(rows), problem))
+    assert rows[0]["text"] == pairs(1)[0]["text"] and rows[0]["answer"].startswith(pairs(1)[0]["answer"][:-1])
+    assert check(rows) == {}
+
+
+def test_what_the_template_itself_writes_is_no_boilerplate(check):
+    template = {
+        "prompt": "Read this and answer in one line: {{text}} Now the answer, please:",
+        "completion": "Well, then: {{answer}}",
+    }
+    assert check(pairs(80), template) == {}
+    rows = [{**row, "answer": json.dumps({"the answer": row["answer"]})} for row in pairs(80)]
+    assert check(rows) == {}  # JSON always begins alike
+
+
+def test_answers_that_are_marked_as_bad_are_errors_until_they_are_left_out(check):
+    rows = [
+        {"prompt": row["text"], "completion": row["answer"], "label": number % 4 != 0}
+        for number, row in enumerate(pairs(80))
+    ]
+    template = {"prompt": "{{prompt}}", "completion": "{{completion}}"}
+    found = check(rows, template)["unwanted_answers"]
+    assert found.severity == "error" and found.count == 20 and found.rows[:2] == [0, 4]
+    assert "unwanted_answers" not in check(apply_fix(Rows.from_list(rows), found), template)
+    assert "unwanted_answers" not in check(rows, {"prompt": "{{prompt}}", "completion": "{{label}}"})
+
+
+def test_a_preferred_answer_that_is_the_rejected_one(check):
+    rows = [{"prompt": row["text"], "chosen": row["answer"], "rejected": "Nobody."} for row in pairs(80)]
+    rows[7]["rejected"] = rows[7]["chosen"]
+    assert check(rows, {"prompt": "{{prompt}}", "completion": "{{chosen}}"})["chosen_is_rejected"].rows == [7]
+
+
+def test_a_column_that_is_empty_in_every_row_is_an_error(check):
+    rows = [{**row, "place": ""} for row in pairs(80)]
+    found = check(rows, {"prompt": "{{place}}: {{text}}", "completion": "{{answer}}"})["empty_placeholder"]
+    assert found.severity == "error" and "“place” is empty" in found.message
+
+
+def test_what_is_wrong_is_told_even_where_no_row_can_be_used(check):
+    def nothing_left(examples: Examples) -> Examples:
+        every = [
+            LeftOut(example.row, "The completion is empty: there is nothing in “answer”.") for example in examples.train
+        ]
+        return replace(examples, train=[], validation=[], test=[], left_out=every, cut=[])
+
+    rows = [{**row, "side": "train"} for row in pairs(80)]
+    found = check(rows, change=nothing_left, split={"column": "side"})
+    assert found["empty_field"].count == 80 and found["empty_field"].severity == "error"
+    assert set(found) == {"empty_field", "too_few_rows"}
+    assert check(chats(80), CHAT, change=nothing_left)["too_few_rows"].severity == "error"
+
+
+def test_every_row_is_decoded_to_see_whether_its_contents_arrive(check):
+    picky = NO_TOOLS.replace(
+        "(m.content or '')", "(m.content if 'library' not in m.content or m.role != 'user' else '')"
+    )
+    rows = chats(60)
+    lost = [number for number, row in enumerate(rows) if "library" in row["messages"][0]["content"]]
+    assert lost[0] > 10 and check(rows, CHAT, picky)["content_dropped"].rows == lost
 
 
 @pytest.mark.parametrize(

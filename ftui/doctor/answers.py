@@ -25,10 +25,11 @@ _FAR = 4.0  # times the spread of the middle half, of logarithms
 _BOILERPLATE = 10  # characters
 
 _REFUSAL = (
-    r"(?i)^\W*(?:(?:I[’']m|I am) (?:very |so |really )?sorry|sorry|I apologi[sz]e|unfortunately|lo siento|lamentablemente|disculpa)?\W*(?:but )?(?:pero )?"
+    r"(?i)^\W*(?:(?:I[’']m|I am) (?:very |so |really )?sorry|sorry|I apologi[sz]e|unfortunately|lo siento|lamentablemente|disculpa)?\W*(?:but |pero )?"
     r"(?:(?:as|being) an? (?:AI|artificial intelligence|(?:large )?language model)\b"
-    r"|I (?:can(?:no|['’])t|am unable to|am not able to|won['’]t) (?:assist|help|fulfil|comply|provide|do that|engage|create|generate|order|book|perform)"
-    r"|I (?:do not|don['’]t) have (?:the (?:ability|capability|capabilities)|access)"
+    r"|I (?:can(?:no|['’])t|won['’]t) (?:assist|help|fulfil|comply|provide|do that|engage|create|generate|order|book|perform)"
+    r"|I(?:['’]m| am) (?:currently )?(?:unable|not able) to"
+    r"|I (?:currently )?(?:do not|don['’]t) (?:currently )?have (?:the (?:ability|capability|capabilities)|access)"
     r"|como (?:una? )?(?:IA|inteligencia artificial|modelo de lenguaje|asistente virtual)\b"
     r"|no puedo (?:ayudar|asistir|cumplir|proporcionar|realizar|responder)|no tengo (?:la capacidad|acceso))"
 )
@@ -133,7 +134,7 @@ def _lengths(rows: Rows, numbers: np.ndarray, answers: pa.ChunkedArray) -> Itera
     low, middle, high = np.quantile(lengths, [0.25, 0.5, 0.75])
     reach = _FAR * max(high - low, 0.6)
     odd = numbers[(lengths > high + reach) | (lengths < low - reach)].tolist()
-    if len(odd) <= max(1, 0.02 * len(numbers)):
+    if len(odd) <= max(3, 0.02 * len(numbers)):
         yield from warning(
             "answer_length",
             odd,

@@ -36,10 +36,13 @@ _SECRET = re.compile(
     r"|\bsk-(?:[a-z]+-)*[A-Za-z0-9_-]{20,}|\bxox[abeoprs]-[\w-]{10,}|\bAIza[\w-]{35}|\bglpat-[\w-]{20}"
     r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^-]*-----END [A-Z ]*PRIVATE KEY-----)?"
-    r"|(?i:\b(?:password|passwd|secret|api[_-]?key|access[_-]?token)[\"']?\s*[:=]\s*[\"'])[^\"'\s]{8,}(?=[\"'])"
+    r"|(?i:\b(?:password|passwd|secret|api[_-]?key|access[_-]?token)[\"']?\s*[:=]\s*[\"'](?!your|my|the|some|<|\*|x{3}|pass|secret|example))[^\"'\s]{8,}(?=[\"'])"
 )
 
-_EMAIL = re.compile(r"\b[\w.+-]{1,64}@(?!example\.|[\w.-]*\.(?:example|invalid|test)\b)[\w-]+(?:\.[\w-]+)+\b", re.ASCII)
+_EMAIL = re.compile(
+    r"\b[\w.+-]{1,64}@(?!(?:example|domain|company|your\w*)\.|[\w.-]*\.(?:example|invalid|test)\b)[\w-]+(?:\.[\w-]+)+\b",
+    re.ASCII,
+)
 _PHONE = re.compile(
     r"(?<![\w+.,-])(?:\+\d{1,3}[ .()/-]{0,2}(?:\d[ .()/-]{0,2}){6,12}\d|\(\d{3}\) ?\d{3}[ -]\d{4}|[2-9]\d{2}[-.][2-9]\d{2}[-.]\d{4})(?![\w-])"
 )
@@ -200,7 +203,10 @@ def _languages(rows: Rows, survey: Survey) -> Iterator[Problem]:
             continue
         usual[side] = counts.most_common(1)[0][0]
         odd |= {place for place, language in enumerate(languages) if language and language != usual[side]}
-        said += [f"{count:,} {side} in {language}" for language, count in counts.most_common(4)[1:]]
+        said += [
+            f"{count:,} {side if count > 1 else side[:-1]} in {language}"
+            for language, count in counts.most_common(4)[1:]
+        ]
     numbers = survey.numbers(sorted(odd))
     few = len(numbers) < 0.2 * len(survey)
     yield from warning(

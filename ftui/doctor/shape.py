@@ -5,7 +5,6 @@ The seven categories of OpenAI's data preparation keep their names, with the wid
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from ftui.dataset import Rows
@@ -78,21 +77,13 @@ def _left_out(rows: Rows, left: list[LeftOut]) -> Iterator[Problem]:
     """Rows that cannot be used for reasons of their own: an empty cell, the chat template, the mask, an unreadable call."""
     by_code: dict[str, list[LeftOut]] = {}
     for each in left:
-        by_code.setdefault(_code(each), []).append(each)
+        by_code.setdefault(each.code, []).append(each)
     for code, (name, sentence) in _LEFT_OUT.items():
         found = by_code.get(code, [])
         numbers = [each.row for each in found]
         if sentence.endswith(": ") and found:
             sentence += found[0].reason.rstrip(".") + "."
         yield from error(name, numbers, sentence, leave_out(rows, numbers))
-
-
-def _code(left: LeftOut) -> str:
-    if re.match(r"The (prompt|completion|text) is empty", left.reason):
-        return "unfilled"
-    if left.reason.startswith("the chat template"):
-        return "render_failure"
-    return "nothing_trainable" if left.reason.startswith(("its answer", "all its", "it has no")) else "other"
 
 
 # cells

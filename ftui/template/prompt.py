@@ -14,6 +14,10 @@ from ftui.template.placeholders import column_of, fill, lookup, names, parse, un
 MAX_TEMPLATE = 65_536
 
 
+class Unfilled(UserError):
+    """A row leaves the prompt, the completion or the text empty."""
+
+
 class PromptTemplate(BaseModel):
     """How a row is asked and answered: a prompt and its completion, a column of conversations, or plain text.
 
@@ -183,7 +187,7 @@ class PromptTemplate(BaseModel):
         content = fill(template, row)
         if not content.strip():
             used = " and ".join(f"“{name}”" for name in _names(template)) or "the template"
-            raise UserError(f"The {part} is empty: there is nothing in {used}. Fill it or leave the row out.")
+            raise Unfilled(f"The {part} is empty: there is nothing in {used}. Fill it or leave the row out.")
         return content
 
 
