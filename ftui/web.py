@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 COOKIE = "ftui_session"
 SIGN_IN = "/sign-in"
+PULSE = "/pulse"  # before Gradio, whose own events cost more than a page may cost a run
 MOST_SIGN_IN_BYTES = 4096
 SIGN_IN_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>ftui</title>
 <style>body{font:16px system-ui;display:grid;place-items:center;min-height:90vh;margin:0;background:#f8fafc;color:#0f172a}
@@ -67,13 +68,14 @@ def build_app(runs_dir: Path, password: str | None) -> FastAPI:
     from ftui.chat import ChatModel
     from ftui.device import Lease
     from ftui.runs import RunStore
-    from ftui.ui import CSS, THEME, build_studio, catalogue
+    from ftui.ui import CSS, THEME, Pulse, build_studio, catalogue
 
     store, lease = RunStore(runs_dir.resolve()), Lease()
     store.adopt()
     trainer = BackgroundTrainer(store, lease)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_saving_at_the_end(trainer))
-    studio = build_studio(store, trainer, ChatModel(lease))
+    pulse = Pulse()
+    studio = build_studio(store, trainer, ChatModel(lease), pulse)
     gr.mount_gradio_app(
         app,
         studio,
@@ -88,7 +90,7 @@ def build_app(runs_dir: Path, password: str | None) -> FastAPI:
         css=CSS,
     )
     app.add_middleware(CORSMiddleware, allow_origins=[])  # gradio repeats any Origin unless the app has its own rule
-    app.add_middleware(Guard, password=password)
+    app.add_middleware(Guard, password=password, pulse=pulse)
     return app
 
 
@@ -113,8 +115,8 @@ def is_loopback(host: str) -> bool:
 class Guard:
     """Refuses requests that another site sends, Gradio's open proxy, and, with a password, everybody who has not signed in."""
 
-    def __init__(self, app: ASGIApp, password: str | None) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, password: str | None, pulse: ASGIApp) -> None:
+        self.app, self.pulse = app, pulse
         self.password = password
         self.sessions: set[str] = set()
 
@@ -140,6 +142,8 @@ class Guard:
         if self.password and request.cookies.get(COOKIE) not in self.sessions:
             refused = RedirectResponse(SIGN_IN, 303) if path == "/" else PlainTextResponse("Sign in first.", 401)
             return await refused(scope, receive, send)
+        if path == PULSE:
+            return await self.pulse(scope, receive, send)
         return await self.app(scope, receive, _with_headers(send))
 
     async def _sign_in(self, request):  # type: ignore[no-untyped-def]

@@ -68,8 +68,8 @@ def test_a_wrong_number_is_told_with_its_path_and_an_empty_one_is_not_guessed(fo
 
 
 def test_the_whole_page_is_built_without_a_model_or_a_run(tmp_path):
-    from ftui.ui import build_studio
+    from ftui.ui import Pulse, build_studio
 
     store, lease = RunStore(tmp_path / "runs"), Lease()
-    studio = build_studio(store, BackgroundTrainer(store, lease), ChatModel(lease))
+    studio = build_studio(store, BackgroundTrainer(store, lease), ChatModel(lease), Pulse())
     assert all(function.api_visibility != "public" for function in studio.fns.values())

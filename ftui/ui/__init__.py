@@ -16,6 +16,7 @@ from ftui.ui.fieldset import fieldset
 from ftui.ui.language import catalogue, say
 from ftui.ui.model_tab import model_tab
 from ftui.ui.preview import Preview
+from ftui.ui.pulse import Pulse
 from ftui.ui.train_tab import is_eventful, train_tab
 
 THEME = gr.themes.Default(
@@ -27,10 +28,10 @@ THEME = gr.themes.Default(
 )
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
-__all__ = ["CSS", "THEME", "build_studio", "catalogue"]
+__all__ = ["CSS", "THEME", "Pulse", "build_studio", "catalogue"]
 
 
-def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel) -> gr.Blocks:
+def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel, pulse: Pulse) -> gr.Blocks:
     """The whole page. What all sessions share comes in as arguments; the form itself is each session's state."""
     first, preview = RunConfig.load("starter"), Preview()
     with gr.Blocks(title="ftui", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as studio:
@@ -46,9 +47,10 @@ def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel) -
             with gr.Tab(say("Data"), id="data") as tab:
                 data = data_tab(first, store, preview, {**model, **training}, tab)
             with gr.Tab(say("Train"), id="train") as tab:
-                to_chat = train_tab(first, store, trainer, preview, {**model, **data, **training}, studio, tab)
+                to_chat = train_tab(first, store, trainer, preview, {**model, **data, **training}, studio, tab, pulse)
             with gr.Tab(say("Chat"), id="chat") as tab:
                 chat_tab(store, chat, to_chat, tabs, tab)
+        pulse.attach(studio)
         studio.load(
             lambda: gr.Tabs(selected="train") if is_eventful(store) else gr.skip(),
             outputs=tabs,

@@ -342,6 +342,12 @@ class Voice:
         asked = request.headers.get("accept-language", "") if request else ""
         self.spanish = asked.lower().startswith("es")
 
+    @classmethod
+    def of(cls, spanish: bool) -> Voice:
+        voice = cls(None)
+        voice.spanish = spanish
+        return voice
+
     def __call__(self, english: str, **values: object) -> str:
         return (SPANISH[english] if self.spanish else english).format(**values)
 

@@ -18,6 +18,7 @@ from ftui.ui.fieldset import Fields, Form, fieldset, tell
 from ftui.ui.language import Voice, say
 from ftui.ui.live import log_html, loss_curve, plan_html, proof_html, status_html, watched_html
 from ftui.ui.preview import Preview
+from ftui.ui.pulse import Pulse
 
 LENGTHS = {"quick": "Quick check (5 steps)", "standard": "Standard", "thorough": "Thorough (twice as long)"}
 
@@ -30,6 +31,7 @@ def train_tab(
     before: Fields,
     studio: gr.Blocks,
     tab: gr.Tab,
+    pulse: Pulse,
 ) -> gr.Button:
     """Returns the button that leads to the chat. `before`: the inputs of the tabs before this one."""
     known = {preset.name: preset for preset in presets()}
@@ -55,7 +57,7 @@ def train_tab(
                 queue = gr.Button(say("Add to the queue"), visible=False, elem_id="queue")
                 resume = gr.Button(say("Resume this run"), variant="primary", visible=False, elem_id="resume")
             with gr.Group(visible=False) as line:
-                waiting = gr.Dropdown([], label=say("Waiting"), elem_id="waiting")
+                waiting = gr.Dropdown([], label=say("Waiting"), allow_custom_value=True, elem_id="waiting")
                 with gr.Row():
                     up = gr.Button(say("Move up"), size="sm")
                     remove = gr.Button(say("Take out"), size="sm")
@@ -102,20 +104,12 @@ def train_tab(
                 log = gr.HTML(elem_id="log")
 
     form = Form({**before, **fields})
-    seen = gr.State("")
-    timer = gr.Timer(1)
-    live = [seen, status, plot, watched, proof, log, start, stop, to_chat, queue, resume, line, waiting]
+    live = [status, plot, watched, proof, log, start, stop, to_chat, queue, resume, line, waiting]
+    pulse.watch(live, lambda: _now(store, trainer), lambda voice: _snapshot(store, trainer, voice))
 
-    @gr.on(
-        [studio.load, timer.tick],
-        inputs=seen,
-        outputs=live,
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    def show_run(seen: str, request: gr.Request) -> list[Any]:
-        return _snapshot(store, trainer, seen, Voice(request))
+    @studio.load(outputs=live, queue=False, show_progress="hidden", api_visibility="private")
+    def show_run(request: gr.Request) -> list[Any]:
+        return _snapshot(store, trainer, Voice(request))
 
     def objections(config: RunConfig, anyway: bool) -> bool:
         """Whether the doctor holds this run back; says so."""
@@ -144,7 +138,7 @@ def train_tab(
                 carry_out(config)
         except UserError as error:
             raise tell(error) from None
-        return [gr.Checkbox(False, visible=held), *_snapshot(store, trainer, "", Voice(request))]
+        return [gr.Checkbox(False, visible=held), *_snapshot(store, trainer, Voice(request))]
 
     @resume.click(outputs=live, api_visibility="private", trigger_mode="once")
     def resume_run(request: gr.Request) -> list[Any]:
@@ -153,25 +147,25 @@ def train_tab(
                 trainer.resume(run)
         except UserError as error:
             raise tell(error) from None
-        return _snapshot(store, trainer, "", Voice(request))
+        return _snapshot(store, trainer, Voice(request))
 
     @up.click(inputs=waiting, outputs=live, queue=False, api_visibility="private")
     def move_up(request: gr.Request, run_id: str | None) -> list[Any]:
         if run_id:
             trainer.move_up(store.open(run_id))
-        return _snapshot(store, trainer, "", Voice(request))
+        return _snapshot(store, trainer, Voice(request))
 
     @remove.click(inputs=waiting, outputs=live, queue=False, api_visibility="private")
     def take_out(request: gr.Request, run_id: str | None) -> list[Any]:
         if run_id:
             trainer.remove(store.open(run_id))
-        return _snapshot(store, trainer, "", Voice(request))
+        return _snapshot(store, trainer, Voice(request))
 
     @stop.click(outputs=live, queue=False, api_visibility="private")
     def stop_run(request: gr.Request) -> list[Any]:
         if run := store.working():
             run.stop()
-        return _snapshot(store, trainer, "", Voice(request))
+        return _snapshot(store, trainer, Voice(request))
 
     def show_plan(request: gr.Request, length: str, *values: Any) -> str:
         """The plan, or what is wrong with the form."""
@@ -248,30 +242,27 @@ def _shown_run(store: RunStore) -> Run | None:
     return store.working() or next(iter(store.list()), None)
 
 
-def _snapshot(store: RunStore, trainer: BackgroundTrainer, seen: str, voice: Voice) -> list[Any]:
-    """What the live view shows now; nothing is sent again that the page has already."""
+def _now(store: RunStore, trainer: BackgroundTrainer) -> tuple[Any, ...]:
+    """What the live view is drawn from; as long as it stays the same, so does the view."""
     run = _shown_run(store)
     names = [waiting.run_id for waiting in trainer.waiting]
-    events = run.events() if run else []
-    now = f"{run.run_id}:{len(events)}:{run.state}:{run.stop_wanted}:{names}" if run else "none"
-    if now == seen:
-        return [gr.skip()] * 13
-    same = seen.endswith(f":{names}")  # else a choice in the list would last until the next event only
-    line = (
-        [gr.skip(), gr.skip()]
-        if same
-        else [gr.Group(visible=bool(names)), gr.Dropdown(choices=names, value=next(iter(names), None))]
-    )
+    return (run and (run.run_id, len(run.events()), run.state, run.stop_wanted), names)
+
+
+def _snapshot(store: RunStore, trainer: BackgroundTrainer, voice: Voice) -> list[Any]:
+    """What the live view shows now."""
+    run = _shown_run(store)
+    names = [waiting.run_id for waiting in trainer.waiting]
+    line = [gr.Group(visible=bool(names)), gr.Dropdown(choices=names, value=next(iter(names), None))]
     hidden = gr.Button(visible=False)
     if run is None:
         empty = f"<div class='card empty'>{escape(voice('No run yet. Everything is filled in: press Start.'))}</div>"
         plot, on, off = gr.LinePlot(visible=False), gr.Button(interactive=True), gr.Button(interactive=False)
-        return [now, empty, plot, "", "", "", on, off, hidden, hidden, hidden, *line]
-    state = run.state
+        return [empty, plot, "", "", "", on, off, hidden, hidden, hidden, *line]
+    events, state = run.events(), run.state
     works = state in (*WORKING, "queued")
     ended, curve = state in ENDED, loss_curve(run)
     return [
-        now,
         status_html(run, state, events, voice),
         gr.LinePlot(curve, visible=curve is not None, x_title=voice("step"), y_title=voice("Loss")),
         watched_html(events, voice),
