@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 MARK = "complete.json"
+KEPT = 2  # the newest ones, and the best
 
 
 def mark_complete(checkpoint: Path) -> None:
@@ -27,6 +29,16 @@ def is_complete(checkpoint: Path) -> bool:
         return bool(sizes) and all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def prune(folder: Path, best: int | None) -> None:
+    """Deletes all checkpoints of a run but the newest complete ones and that of the step `best`.
+
+    transformers' own way goes by the clock, which may be set back, and before the newest one is marked as complete.
+    """
+    kept = {*complete_checkpoints(folder)[:KEPT], folder / f"checkpoint-{best}"}
+    for path in set(folder.glob("checkpoint-*")) - kept:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def step_of(checkpoint: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from ftui.device import is_out_of_memory, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import Examples
-from ftui.train.checkpoints import mark_complete
+from ftui.train.checkpoints import mark_complete, prune
 from ftui.train.head import compact_head
 
 if TYPE_CHECKING:
@@ -71,8 +72,16 @@ def _trainer_class() -> type[SFTTrainer]:
         parts = 1
 
         def _save_checkpoint(self, model, trial):
-            super()._save_checkpoint(model, trial)
-            mark_complete(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+            folder = Path(self.args.output_dir)
+            checkpoint = folder / f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(checkpoint, ignore_errors=True)  # what a crash left of an earlier sitting
+            try:
+                super()._save_checkpoint(model, trial)
+                mark_complete(checkpoint)
+            except Exception:
+                shutil.rmtree(checkpoint, ignore_errors=True)  # on a full disk, room for the run's last words
+                raise
+            prune(folder, self.state.best_global_step)
 
         def training_step(self, model, inputs, num_items_in_batch=None):
             """The same gradient whatever the number of parts: each part's loss is its share of the whole step's tokens."""
@@ -160,7 +169,6 @@ def _arguments(config: RunConfig, model: PreTrainedModel, examples: Examples, fo
         per_device_eval_batch_size=settings.per_device_train_batch_size,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=2,
         # Rows lie side by side, unpadded; they are cut to max_length before they come here.
         padding_free=model.config.model_type in PACKABLE,
         max_length=None,
