@@ -16,8 +16,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -30,6 +30,7 @@ from ftui.errors import UserError
 WORKING = ("preparing", "training", "evaluating", "merging")
 ENDED = ("done", "stopped", "failed", "interrupted")
 PACE_SECONDS = 10
+STATES = ("queued", *WORKING, *ENDED)
 Level = Literal["info", "warning", "error"]
 
 
@@ -83,6 +84,8 @@ class Run:
         with self._reading:
             try:
                 with (self.path / "events.jsonl").open("rb") as file:
+                    if file.seek(0, os.SEEK_END) < self._read_to:  # somebody put another file in its place
+                        self._read_to, self._events = 0, []
                     file.seek(self._read_to)
                     new = file.read()
             except OSError:
@@ -235,15 +238,16 @@ class Run:
 class RunStore:
     """All runs: the folders in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, now: Callable[[], datetime] = datetime.now) -> None:
         self.folder = folder
+        self._now = now
         self._open: dict[str, Run] = {}
 
     def create(self, config: RunConfig) -> Run:
         """A new run, queued. UserError when the folder cannot be written to."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(config)}-{secrets.token_hex(2)}"
+            path = self.folder / f"{_stamp(self._names(), self._now())}-{_slug(config)}-{secrets.token_hex(2)}"
             path.mkdir()
             write_whole(path / "config.yaml", config.to_yaml())
             run = self.open(path.name)
@@ -349,6 +353,14 @@ def write_whole(path: Path, text: str) -> Path:
         Path(name).unlink(missing_ok=True)
 
 
+def _stamp(names: Sequence[str], now: datetime) -> str:
+    """When a new run begins, for its name: later than all others, so that names keep their order when a clock is set back."""
+    newest = max((name[:15] for name in names if re.match(r"\d{8}-\d{6}-", name)), default="")
+    with suppress(ValueError, OverflowError):  # none, or digits that are no time
+        now = max(now, datetime.strptime(newest, "%Y%m%d-%H%M%S") + timedelta(seconds=1))
+    return f"{now:%Y%m%d-%H%M%S}"
+
+
 def _slug(config: RunConfig) -> str:
     first = config.dataset.path if isinstance(config.dataset.path, str) else config.dataset.path[0]
     return re.sub(r"[^a-z0-9]+", "-", Path(first).stem.lower()).strip("-")[:24] or "run"
@@ -362,6 +374,9 @@ def _last_byte(file: Any) -> bytes:
 def _parse(line: bytes) -> Event | None:
     try:
         event = Event(**json.loads(line))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
-    return event if isinstance(event.data, dict) else None
+    in_order = isinstance(event.data, dict) and all(isinstance(part, str) for part in event[:4])
+    if not in_order or (event.type == "state" and event.data.get("state") not in STATES):
+        return None
+    return event if event.type not in ("metrics", "resumed", "sample") or "step" in event.data else None
