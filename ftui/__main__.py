@@ -134,7 +134,9 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
         if options.resume
         else store.create(RunConfig.load(_config(options), options.overrides))
     )
-    run.forget_stop()
+    if options.resume:
+        with run.held():  # the wish to stop a run that another process works on stays
+            run.forget_stop()
     signal.signal(signal.SIGTERM, lambda *_: run.stop("shutdown"))
     print(f"Run {run.run_id}", flush=True)
     done = threading.Event()
