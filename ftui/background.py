@@ -57,6 +57,11 @@ class BackgroundTrainer:
         """The queue, the next one first."""
         return list(self._waiting)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can begin before ftui is restarted, if so."""
+        return self._lease.trouble
+
     def move_up(self, run: Run) -> None:
         with self._changing:
             place = self._waiting.index(run) if run in self._waiting else 0
@@ -82,6 +87,8 @@ class BackgroundTrainer:
         return self._run is not None
 
     def _check_free(self) -> None:
+        if self._lease.trouble:
+            raise UserError(self._lease.trouble)
         if self._is_working and self._run:
             raise UserError(
                 f"Run {self._run.run_id} is still at work. Stop it first, wait until it is done, or queue this one."
@@ -106,13 +113,15 @@ class BackgroundTrainer:
         while run := self._run:
             try:
                 carry_out(run, self._lease)
-            except Exception as error:  # the lock is taken, or not even the failure could be written: the queue goes on
+            except (
+                BaseException
+            ) as error:  # the lock is taken, or not even the failure could be written: the queue goes on
                 _log_end(run, error)
             with self._changing:
                 self._run = None if run.shutting_down or not self._waiting else self._waiting.pop(0)
 
 
-def _log_end(run: Run, error: Exception) -> None:
+def _log_end(run: Run, error: BaseException) -> None:
     try:
         run.end("interrupted", str(error), "error")
     except OSError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +14,24 @@ from ftui.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+STICKY = (
+    "device-side assert",
+    "illegal memory access",
+    "illegal instruction",
+    "misaligned address",
+    "unspecified launch failure",
+    "launch timed out",
+    "hardware stack error",
+    "invalid program counter",
+    "uncorrectable ecc error",
+    "cublas_status_execution_failed",
+    "cudnn_status_execution_failed",
+)
+POISONED = (
+    "The GPU has failed in a way that this process cannot mend, and takes no more work from it. What was saved is kept: "
+    "restart ftui, then Resume goes on from the newest checkpoint."
+)
 
 
 class Device(NamedTuple):
@@ -86,7 +104,8 @@ def release_memory() -> None:
 
     gc.collect()
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # a poisoned GPU refuses this, too
+            torch.cuda.empty_cache()
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except OSError:
@@ -101,6 +120,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def is_poisoned(error: BaseException) -> bool:
+    """Whether the GPU refuses all further work of this process: these errors stick to its CUDA context until it ends.
+
+    torch raises AcceleratorError, a RuntimeError; older builds and some libraries a plain one. A lack of memory passes.
+    """
+    if isinstance(error, RuntimeError) and any(text in str(error).lower() for text in STICKY):
+        return True
+    cause = error.__cause__ or error.__context__
+    return cause is not None and is_poisoned(cause)
+
+
 class Lease:
     """Who holds the accelerator. Runs take it for long; the chat takes it for a reply, and gives its memory up for a run."""
 
@@ -108,6 +138,7 @@ class Lease:
         self._lock = threading.Lock()
         self._give_way: list[Callable[[], None]] = []
         self.holder: str | None = None
+        self.trouble: str | None = None
 
     def on_run(self, give_way: Callable[[], None]) -> None:
         """`give_way` is called whenever a run takes the accelerator, so that nothing idle sits in its memory."""
@@ -115,7 +146,10 @@ class Lease:
 
     @contextmanager
     def held_by(self, holder: str, timeout: float = 0, is_run: bool = True) -> Iterator[None]:
-        """Holds the accelerator within the block. UserError names the one who has it, after `timeout` seconds."""
+        """Holds the accelerator within the block. UserError names the one who has it, after `timeout` seconds, or the
+        trouble that only a restart ends."""
+        if self.trouble:
+            raise UserError(self.trouble)
         if not self._lock.acquire(timeout=timeout) if timeout else not self._lock.acquire(blocking=False):
             raise UserError(
                 f"The accelerator is busy: {self.holder or 'another task'}. Wait until it is done, or stop it."
@@ -125,6 +159,14 @@ class Lease:
             for give_way in self._give_way if is_run else ():
                 give_way()
             yield
+        except BaseException as error:
+            self.note(error)
+            raise
         finally:
             self.holder = None
             self._lock.release()
+
+    def note(self, error: BaseException) -> None:
+        """Remembers a failure after which the accelerator takes no more work from this process."""
+        if is_poisoned(error):
+            self.trouble = POISONED

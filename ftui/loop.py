@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import traceback
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftui.chat import load_adapted
 from ftui.config import RunConfig
-from ftui.device import Lease, is_out_of_memory, release_memory, this_device
+from ftui.device import POISONED, Lease, is_out_of_memory, is_poisoned, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
@@ -43,16 +44,20 @@ def carry_out(run: Run, lease: Lease) -> str:
             f"Run {run.run_id} is done, and a finished run is not trained again. Start a new one with its config."
         )
     with run.held(), lease.held_by(f"run {run.run_id}", timeout=REPLY_SECONDS):
-        _carry_out(run)
+        _carry_out(run, lease)
     return run.written_state
 
 
-def _carry_out(run: Run) -> None:
+def _carry_out(run: Run, lease: Lease) -> None:
     try:
         _loop(run)
     except Stopped:
         _end_early(run)
-    except Exception as error:  # a run must never end silently; the sentence is for a person, the trace for us
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a run must never end silently; the sentence is for a person, the trace for us
+        lease.note(error)
         trace = "" if isinstance(error, UserError) else traceback.format_exc()
         run.end("failed", explain_failure(error), "error", trace=trace)
     finally:
@@ -75,15 +80,27 @@ def _end_early(run: Run, steps: int | None = None) -> None:
     )
 
 
-def explain_failure(error: Exception) -> str:
+def explain_failure(error: BaseException) -> str:
     """What a person can do about a failure of the work."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_poisoned(error):
+        return POISONED
+    if is_disk_full(error):
         return "The disk is full. What was saved before is kept; free some space and start again."
     if is_out_of_memory(error):
         return "Memory ran out. Halve the batch size and double the accumulation (the same result, slower), shorten max_length, or choose a smaller model."
     return f"This is a fault in ftui or one of its libraries: {type(error).__name__}: {str(error)[:300]}. The log of this run has the details."
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Python says it by number; safetensors and torch, which write by themselves, in words."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if any(text in str(error) for text in ("No space left on device", "Disk quota exceeded", "file write failed")):
+        return True
+    cause = error.__cause__ or error.__context__
+    return cause is not None and is_disk_full(cause)
 
 
 def _loop(run: Run) -> None:
@@ -185,7 +202,12 @@ def _merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, example
     held_out = [example.encoded for example in (examples.validation or examples.test or examples.train)[:PROVEN_ROWS]]
 
     def merged(base_weights: str, rounding: Rounding | None) -> dict[str, Any]:
+        if run.stop_wanted:
+            raise Stopped
         merge(run, base_dir, rounding)
+        if run.stop_wanted:
+            shutil.rmtree(run.merged_dir)  # nobody shall chat with what is not proven
+            raise Stopped
         return {"base_weights": base_weights} | prove(adapted, load_model(run.merged_dir, place=place).eval(), held_out)
 
     place = place_for(base_dir)
