@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import Field
 
 from ftui.config import Settings, Whole
-from ftui.device import Lease, release_memory
+from ftui.device import Lease, is_out_of_memory, release_memory
 from ftui.encoding import Encoding, Message
 from ftui.errors import UserError
 from ftui.models import load_model, load_tokenizer, model_folder, place_for
@@ -57,8 +57,17 @@ class ChatModel:
     ) -> Iterator[str]:
         """The reply so far, again and again until it is whole; ends early once `stop` is set. UserError when the accelerator is busy."""
         with self._lease.held_by("the chat", timeout=2, is_run=False):
-            loaded = self._load(run, which)
-            yield from stream_reply(loaded.model, loaded.encoding, messages, settings, stop)
+            try:
+                loaded = self._load(run, which)
+                return (yield from stream_reply(loaded.model, loaded.encoding, messages, settings, stop))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            loaded = None
+            self.unload()  # outside the except block, whose traceback would keep the memory
+            raise UserError(
+                "Memory ran out while answering. Clear the chat, shorten the reply, or take a smaller model; the next message loads it again."
+            )
 
     def unload(self) -> None:
         if self._loaded is not None:
