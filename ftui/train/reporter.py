@@ -32,7 +32,8 @@ class Reporter:
 
     def __init__(self, run: Run, encoding: Encoding, questions: list[list[Message]]) -> None:
         self.run, self.encoding, self.questions = run, encoding, questions
-        self.train_loss: float | None = None
+        losses = [measured["loss"] for measured in run.metrics() if measured.get("loss") is not None]
+        self.train_loss: float | None = losses[-1] if losses else None  # of an earlier sitting
         self._said: set[str] = set()
         self.start(0)
 

@@ -63,6 +63,7 @@ def build_trainer(
 @cache
 def _trainer_class() -> type[SFTTrainer]:
     """Made on first use, so that nothing imports trl before it trains."""
+    from transformers import EarlyStoppingCallback
     from trl import SFTTrainer
 
     class Trainer(SFTTrainer):
@@ -82,6 +83,21 @@ def _trainer_class() -> type[SFTTrainer]:
                 shutil.rmtree(checkpoint, ignore_errors=True)  # on a full disk, room for the run's last words
                 raise
             prune(folder, self.state.best_global_step)
+
+        def _run_epoch(self, *arguments, **options):
+            """transformers trains one step more when a run goes on that had all its steps behind it."""
+            if self._is_over():
+                self.control.should_training_stop = True
+            else:
+                super()._run_epoch(*arguments, **options)
+
+        def _is_over(self) -> bool:
+            stopped_early = any(
+                isinstance(callback, EarlyStoppingCallback)
+                and callback.early_stopping_patience_counter >= callback.early_stopping_patience
+                for callback in self.callback_handler.callbacks
+            )
+            return stopped_early or self.state.global_step >= self.state.max_steps
 
         def training_step(self, model, inputs, num_items_in_batch=None):
             """The same gradient whatever the number of parts: each part's loss is its share of the whole step's tokens."""
