@@ -39,8 +39,13 @@ class BackgroundTrainer:
             if run.written_state == "done":
                 raise UserError(f"Run {run.run_id} is done, and a finished run is not trained again.")
             self._check_free()
-            run.forget_stop()
-            run.log("state", "Waiting to go on.", state="queued")
+            try:
+                run.forget_stop()
+                run.log("state", "Waiting to go on.", state="queued")
+            except OSError as error:
+                raise UserError(
+                    f"The folder of run {run.run_id} cannot be written to: {error.strerror}. Mend that, then resume."
+                ) from None
             return self._work_on(run)
 
     def queue(self, config: RunConfig) -> Run:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 COOKIE = "ftui_session"
 SIGN_IN = "/sign-in"
 PULSE = "/pulse"  # before Gradio, whose own events cost more than a page may cost a run
+HEARTBEAT = "/gradio_api/heartbeat/"
 MOST_SIGN_IN_BYTES = 4096
 SIGN_IN_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>ftui</title>
 <style>body{font:16px system-ui;display:grid;place-items:center;min-height:90vh;margin:0;background:#f8fafc;color:#0f172a}
@@ -75,7 +76,7 @@ def build_app(runs_dir: Path, password: str | None) -> FastAPI:
     trainer = BackgroundTrainer(store, lease)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_saving_at_the_end(trainer))
     pulse = Pulse()
-    studio = build_studio(store, trainer, ChatModel(lease), pulse)
+    studio = build_studio(store, trainer, ChatModel(lease), pulse, restart)
     gr.mount_gradio_app(
         app,
         studio,
@@ -92,6 +93,11 @@ def build_app(runs_dir: Path, password: str | None) -> FastAPI:
     app.add_middleware(CORSMiddleware, allow_origins=[])  # gradio repeats any Origin unless the app has its own rule
     app.add_middleware(Guard, password=password, pulse=pulse)
     return app
+
+
+def restart() -> None:
+    """Begins this process anew in its own place, without a supervisor; a broken context of the GPU ends with the old one."""
+    os.execv(sys.executable, sys.orig_argv)
 
 
 def _saving_at_the_end(trainer: BackgroundTrainer) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -122,7 +128,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.requests import Request
-        from starlette.responses import PlainTextResponse, RedirectResponse
+        from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
@@ -144,6 +150,8 @@ class Guard:
             return await refused(scope, receive, send)
         if path == PULSE:
             return await self.pulse(scope, receive, send)
+        if path.startswith(HEARTBEAT):  # would hold one of the six connections that a browser has for all its tabs
+            return await Response(status_code=204)(scope, receive, send)
         return await self.app(scope, receive, _with_headers(send))
 
     async def _sign_in(self, request):  # type: ignore[no-untyped-def]

@@ -71,5 +71,5 @@ def test_the_whole_page_is_built_without_a_model_or_a_run(tmp_path):
     from ftui.ui import Pulse, build_studio
 
     store, lease = RunStore(tmp_path / "runs"), Lease()
-    studio = build_studio(store, BackgroundTrainer(store, lease), ChatModel(lease), Pulse())
+    studio = build_studio(store, BackgroundTrainer(store, lease), ChatModel(lease), Pulse(), lambda: None)
     assert all(function.api_visibility != "public" for function in studio.fns.values())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -13,7 +16,7 @@ from ftui.runs import RunStore
 from ftui.ui.chat_tab import chat_tab
 from ftui.ui.data_tab import data_tab
 from ftui.ui.fieldset import fieldset
-from ftui.ui.language import catalogue, say
+from ftui.ui.language import Voice, catalogue, say
 from ftui.ui.model_tab import model_tab
 from ftui.ui.preview import Preview
 from ftui.ui.pulse import Pulse
@@ -31,7 +34,9 @@ CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 __all__ = ["CSS", "THEME", "Pulse", "build_studio", "catalogue"]
 
 
-def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel, pulse: Pulse) -> gr.Blocks:
+def build_studio(
+    store: RunStore, trainer: BackgroundTrainer, chat: ChatModel, pulse: Pulse, restart: Callable[[], None]
+) -> gr.Blocks:
     """The whole page. What all sessions share comes in as arguments; the form itself is each session's state."""
     first, preview = RunConfig.load("starter"), Preview()
     with gr.Blocks(title="ftui", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as studio:
@@ -41,6 +46,7 @@ def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel, p
             gr.Markdown(
                 say("Fine-tune a small language model, see it learn, and prove what it learned."), elem_classes="quiet"
             )
+        _trouble(trainer, pulse, restart)
         with gr.Tabs(selected="model", elem_id="tabs") as tabs:
             with gr.Tab(say("Model"), id="model"):
                 model = model_tab(first, studio)
@@ -60,3 +66,21 @@ def build_studio(store: RunStore, trainer: BackgroundTrainer, chat: ChatModel, p
     studio.queue(max_size=32)
     studio.state_session_capacity = 200
     return studio
+
+
+def _trouble(trainer: BackgroundTrainer, pulse: Pulse, restart: Callable[[], None]) -> None:
+    """A banner over all tabs while the accelerator takes no more work."""
+    banner = gr.HTML(elem_id="trouble", padding=False)
+    again = gr.Button(say("Restart ftui"), variant="stop", visible=False, elem_id="restart")
+
+    def draw(voice: Voice) -> list[Any]:
+        sentence = voice.known(trainer.trouble) if trainer.trouble else ""
+        shown = f"<p class='card bad' role='alert'>{escape(sentence)}</p>" if sentence else ""
+        return [shown, gr.Button(visible=bool(sentence))]
+
+    pulse.watch([banner, again], lambda: trainer.trouble, draw)
+
+    @again.click(queue=False, api_visibility="private")
+    def restart_app() -> None:
+        if trainer.trouble:
+            restart()

@@ -17,6 +17,8 @@ SPANISH = {
     "Train": "Entrenar",
     "Chat": "Chat",
     "Fine-tune a small language model, see it learn, and prove what it learned.": "Afina un modelo de lenguaje pequeño, míralo aprender y comprueba qué aprendió.",
+    "The GPU has failed in a way that this process cannot mend, and takes no more work from it. What was saved is kept: restart ftui, then Resume goes on from the newest checkpoint.": "La GPU ha fallado de un modo que este proceso no puede reparar y ya no acepta trabajo de él. Lo guardado se conserva: reinicia ftui y Reanudar sigue desde el último punto de control.",
+    "Restart ftui": "Reiniciar ftui",
     # model
     "Base model": "Modelo base",
     "Choose one, or write a Hub id or a local folder.": "Elige uno, o escribe un id del Hub o una carpeta local.",
