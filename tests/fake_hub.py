@@ -54,11 +54,13 @@ class Repository:
 
 
 class FakeHub:
-    """`publish` puts repositories there; `faults` maps a part of a path to a status; `log` is what was asked, `sent` in bytes."""
+    """`publish` puts repositories there; `faults` maps a part of a path to a status; `dies_at` is a part of a
+    path in whose middle it dies; `log` is what was asked, `sent` in bytes."""
 
     def __init__(self) -> None:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.faults: dict[str, int] = {}
+        self.dies_at: str | None = None
         self.log: list[Asked] = []
         self.sent: dict[str, int] = {}
         self.url = ""
@@ -80,10 +82,10 @@ class FakeHub:
         return [each for each in self.log if each.method == method and part in each.path]
 
     @contextmanager
-    def running(self) -> Iterator[FakeHub]:
+    def running(self, port: int = 0) -> Iterator[FakeHub]:
         app = Starlette(routes=[Route("/{rest:path}", self._answer, methods=["GET", "HEAD", "POST"])])
-        config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
+        config = uvicorn.Config(app, port=port, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        self._server = server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         while not server.started:
@@ -148,6 +150,9 @@ class FakeHub:
             for start in range(0, len(content), PIECE):
                 yield content[start : start + PIECE]
                 self.sent[name] = self.sent.get(name, 0) + len(content[start : start + PIECE])
+                if self.dies_at and self.dies_at in path and start + PIECE >= len(content) // 2:
+                    self._server.should_exit = self._server.force_exit = True
+                    raise ConnectionAbortedError
 
         return StreamingResponse(pieces(), status, headers)
 

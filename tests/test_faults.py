@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import errno
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from ftui.__main__ import main
 from ftui.background import BackgroundTrainer
+from ftui.chat import ChatModel, ChatSettings
 from ftui.config import RunConfig
-from ftui.device import Lease
+from ftui.device import Lease, memory_used, release_memory
 from ftui.errors import UserError
 from ftui.loop import carry_out
 from ftui.runs import Run, RunStore
 from ftui.train import complete_checkpoints
+from ftui.train.checkpoints import step_of
 from ftui.train.coach import advice
 from ftui.train.reporter import Reporter
 from ftui.train.trainer import split_rows
+from tests import tiny
+from tests.sittings import Nursery, Sitting
 
 STEPS = 9
 
@@ -77,10 +89,14 @@ def test_a_checkpoint_that_was_cut_short_is_passed_over_for_the_one_before_it(lo
     run = store.create(longer)
     killed_at(run, 8, monkeypatch)
     newest, before = complete_checkpoints(run.path / "checkpoints")
-    weights = newest / "adapter_model.safetensors"
-    for size in (0, 1, weights.stat().st_size // 2, weights.stat().st_size - 1):
-        os.truncate(weights, size) if size < weights.stat().st_size else None
-        assert complete_checkpoints(run.path / "checkpoints") == [before]
+    files = {path: path.read_bytes() for path in newest.iterdir()}
+    for path, content in files.items():
+        for share in (0, 0.01, 0.25, 0.5, 0.99):
+            path.write_bytes(content[: int(share * len(content))])
+            assert complete_checkpoints(run.path / "checkpoints") == [before], path.name
+        path.write_bytes(content)
+    assert complete_checkpoints(run.path / "checkpoints") == [newest, before]
+    os.truncate(newest / "adapter_model.safetensors", 1000)
     assert carry_out(run, Lease()) == "done"
     assert [event.data["step"] for event in run.events() if event.type == "resumed"] == [3]
 
@@ -317,3 +333,420 @@ def test_a_process_that_is_killed_in_mid_run_leaves_a_run_that_resumes_in_the_te
     assert run.state == "done"
     assert sorted(losses(run)) == list(range(1, 401))
     assert reached - next(event.data["step"] for event in run.events() if event.type == "resumed") <= 10
+
+
+# a stop in every state
+
+
+@pytest.mark.true
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("queued", "nothing was learned"),
+        ("preparing", "nothing was learned"),
+        ("training", "after 1 steps. What was learned is kept"),
+        ("evaluating", "What was learned is kept"),
+        ("merging", "What was learned is kept"),
+    ],
+)
+def test_a_stop_is_heard_in_every_state_and_the_run_goes_on_later(config, store, monkeypatch, state, words):
+    run, stage = store.create(config), Run.stage
+
+    @contextmanager
+    def stopped_there(self, name, message):
+        with stage(self, name, message):
+            if name == state:
+                self.stop()
+            yield
+
+    if state == "queued":
+        run.stop()
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stage", stopped_there)
+        assert carry_out(run, Lease()) == "stopped"
+    assert words in run.events()[-1].message
+    assert not run.merged_dir.exists()
+    assert run.adapter_dir.is_dir() is (state not in ("queued", "preparing"))
+    assert carry_out(run, Lease()) == "done"
+    assert sorted(losses(run)) == list(range(1, 7))
+
+
+# disks
+
+
+def _no_space(*arguments, **options):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _no_space_in_rust(*arguments, **options):
+    from safetensors import SafetensorError
+
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.true
+@pytest.mark.parametrize(
+    ("where", "full", "kept"),
+    [
+        ("ftui.loop.prepare", _no_space, False),
+        ("peft.peft_model.PeftModel.save_pretrained", _no_space_in_rust, False),
+        ("ftui.loop.merge", _no_space_in_rust, True),
+        ("ftui.loop._card", _no_space, True),
+    ],
+)
+def test_a_disk_that_is_full_is_told_and_the_run_goes_on_when_there_is_room(
+    config, store, monkeypatch, where, full, kept
+):
+    run = store.create(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, full)
+        assert carry_out(run, Lease()) == "failed"
+    assert "The disk is full. What was saved before is kept" in run.events()[-1].message
+    assert run.adapter_dir.is_dir() is kept
+    assert not [path for path in run.path.iterdir() if path.name.startswith((".adapter", ".merged"))]
+    assert carry_out(run, Lease()) == "done"
+
+
+SMALL_DISK = """
+set -e
+mount -t tmpfs -o size=$1 none "$2"
+cp "$3" "$2/config.yaml"
+set +e
+"$4" -m ftui train "$2/config.yaml" --runs "$2/runs"; echo "status $?"
+grep -c '"state": "failed"' "$2"/runs/*/events.jsonl
+mount -o remount,size=100m "$2"
+"$4" -m ftui train --resume last --runs "$2/runs"; echo "status $?"
+"""
+
+
+@pytest.mark.true
+def test_on_a_small_disk_of_its_own_a_run_says_that_it_is_full_and_goes_on_with_more_room(values, tmp_path):
+    if subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode:
+        pytest.skip("no file system of our own can be mounted here")
+    values["training"] |= {"max_steps": 4, "eval_steps": 2}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "disk").mkdir()
+    places = ["700k", str(tmp_path / "disk"), str(tmp_path / "config.yaml"), sys.executable]
+    done = subprocess.run(
+        ["unshare", "-Urm", "bash", "-c", SMALL_DISK, "bash", *places], capture_output=True, text=True, timeout=300
+    )
+    _, _, rest = done.stdout.partition("status 2")
+    assert "disk is full" in done.stderr and "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert rest.split()[0] == "1" and rest.endswith("status 0\n"), done.stdout[-2000:]
+
+
+@pytest.mark.true
+def test_a_folder_that_can_no_longer_be_written_to_does_not_hold_the_next_run_up(config, store, monkeypatch, capsys):
+    log, broken = Run.log, store.create(config)
+
+    def refusing(self, type, *arguments, **data):
+        if self.path == broken.path and (data.get("step") == 4 or run_is_broken):
+            run_is_broken.append(1)
+            raise OSError(errno.EROFS, "Read-only file system")
+        log(self, type, *arguments, **data)
+
+    run_is_broken: list[int] = []
+    trainer = BackgroundTrainer(store, Lease())
+    broken.end("interrupted", "For the test.")
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "log", refusing)
+        trainer.resume(broken)
+        assert _ended(broken) == "interrupted"
+        with pytest.raises(UserError, match="cannot be written to: Read-only file system"):
+            _when_free(lambda: trainer.resume(broken))
+    assert "cannot be written to" in capsys.readouterr().out
+    assert _ended(_when_free(lambda: trainer.resume(broken))) == "done"
+
+
+def _when_free(begin: Callable[[], Run], seconds: float = 20) -> Run:
+    """A run's thread needs a moment after its last event."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return begin()
+        except UserError as error:
+            if "still at work" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+# what must not end a run, or the app, silently
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a callback's own"), pytest.param(SystemExit("a library gave up"), marks=pytest.mark.true)]
+)
+def test_whatever_a_callback_raises_is_written_down_and_the_app_takes_the_next_run(config, store, monkeypatch, error):
+    def raising(self, state, logs):
+        raise error
+
+    trainer = BackgroundTrainer(store, Lease())
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, "log", raising)
+        run = trainer.start(config)
+        assert _ended(run) == "failed"
+    last = run.events()[-1]
+    assert type(error).__name__ in last.message and "Traceback" in last.data["trace"]
+    assert _ended(_when_free(lambda: trainer.resume(run))) == "done"
+
+
+def test_a_poisoned_gpu_fails_the_run_in_words_and_takes_no_more_work(config, store, monkeypatch, finished_run):
+    from torch import AcceleratorError
+    from trl import SFTTrainer
+
+    def asserting(self, *arguments, **options):
+        raise AcceleratorError("CUDA error: device-side assert triggered")
+
+    lease = Lease()
+    trainer, chat = BackgroundTrainer(store, lease), ChatModel(lease)
+    with monkeypatch.context() as patch:
+        patch.setattr(SFTTrainer, "compute_loss", asserting)
+        run = trainer.start(config)
+        assert _ended(run) == "failed"
+    assert "restart ftui" in run.events()[-1].message
+    assert "device-side assert" in run.events()[-1].data["trace"]
+    for refused in (
+        lambda: trainer.start(config),
+        lambda: trainer.resume(run),
+        lambda: next(chat.stream(finished_run, "merged", [{"role": "user", "content": "?"}], ChatSettings(), Event())),
+    ):
+        with pytest.raises(UserError, match="restart ftui"):
+            _when_free(refused)
+    assert len(store.list()) == 1
+    assert _ended(BackgroundTrainer(store, Lease()).resume(run)) == "done", "a new process can go on"
+
+
+@pytest.mark.parametrize("where", ["ftui.chat.load_for_chat", "transformers.GenerationMixin.generate"])
+def test_a_chat_that_runs_out_of_memory_gives_it_back_and_answers_the_next_time(finished_run, monkeypatch, where):
+    def hungry(*arguments, **options):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    lease = Lease()
+    chat, asked = ChatModel(lease), [{"role": "user", "content": "What do you see? A red lamp."}]
+    settings = ChatSettings(max_new_tokens=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, hungry)
+        with pytest.raises(UserError, match="Memory ran out while answering"):
+            list(chat.stream(finished_run, "merged", asked, settings, Event()))
+    assert chat._loaded is None and lease.holder is None
+    assert list(chat.stream(finished_run, "merged", asked, settings, Event()))
+
+
+@pytest.mark.true
+def test_the_memory_of_an_idle_chat_is_measured_as_given_back_when_a_run_begins(store, tmp_path, tiny_model):
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    large = Path(shutil.copytree(tiny_model, tmp_path / "large"))
+    config = AutoConfig.from_pretrained(tiny_model, hidden_size=1024, intermediate_size=4096, num_hidden_layers=12)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(large)
+    weights = (large / "model.safetensors").stat().st_size
+    run = store.create(RunConfig.parse(tiny.values(large, tmp_path)))
+    lease = Lease()
+    chat, asked = ChatModel(lease), [{"role": "user", "content": "What do you see?"}]
+    release_memory()
+    before = memory_used()
+    list(chat.stream(run, "base", asked, ChatSettings(max_new_tokens=2), Event()))
+    loaded = memory_used()
+    with lease.held_by("a run"):
+        after = memory_used()
+    assert loaded - before > 0.8 * weights
+    assert after - before < 0.2 * weights
+
+
+# clocks and broken files
+
+
+@pytest.mark.true
+def test_a_clock_that_is_set_back_costs_no_checkpoint_and_no_second(longer, store, monkeypatch):
+    clock, day = time.time, 86_400.0
+    began = time.monotonic()
+    monkeypatch.setattr(time, "time", lambda: clock() - day * (time.monotonic() - began))  # back by a day each second
+    from ftui.train import trainer
+
+    mark = trainer.mark_complete
+
+    def from_the_future(checkpoint: Path) -> None:
+        mark(checkpoint)
+        os.utime(checkpoint, (clock() + day, clock() + day - step_of(checkpoint)))
+
+    monkeypatch.setattr(trainer, "mark_complete", from_the_future)
+    run = store.create(longer)
+    assert carry_out(run, Lease()) == "done", run.events()[-1].message
+    assert [step_of(path) for path in complete_checkpoints(run.path / "checkpoints")][:2] == [9, 6]
+    seconds = [data["seconds"] for data in run.metrics()]
+    assert seconds == sorted(seconds) and min(data["seconds_left"] for data in run.metrics()) >= 0
+
+
+def test_runs_keep_their_order_when_the_clock_is_set_back(config, tmp_path):
+    times = iter([datetime(2026, 10, 25, 2, 59, 59), datetime(2026, 10, 25, 2, 0, 1), datetime(2020, 1, 1)])
+    store = RunStore(tmp_path / "runs", now=lambda: next(times))
+    made = [store.create(config) for _ in range(3)]
+    assert store.list() == made[::-1] and store.find("last") is made[-1]
+    assert [run.run_id[:15] for run in made] == ["20261025-025959", "20261025-030000", "20261025-030001"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\x00" * 4096,
+        b"[" * 100_000,
+        b'{"time": 1, "level": 2, "type": "message", "message": 3, "data": {}}',
+        b'{"time": "", "level": "info", "type": "state", "message": "", "data": {"state": "flying"}}',
+        b'{"time": "", "level": "info", "type": "metrics", "message": "", "data": {}}',
+        b'{"time": "", "level": "info", "type": "sample", "message": "", "data": {}}',
+        b'{"time": "", "level": "info", "type": "resumed", "message": "", "data": {}}',
+    ],
+    ids=lambda line: str(line[:20]),
+)
+def test_a_broken_line_of_events_is_passed_over_and_the_page_is_drawn_as_before(run_to_change, line):
+    from ftui.ui.language import Voice
+    from ftui.ui.live import log_html, loss_curve, status_html, watched_html
+
+    def drawn() -> list[str]:
+        run = Run(run_to_change.path)
+        events, voice = run.events(), Voice(None)
+        return [
+            status_html(run, run.state, events, voice),
+            watched_html(events, voice),
+            log_html(events),
+            loss_curve(run).to_csv(),
+        ]
+
+    before, path = drawn(), run_to_change.path / "events.jsonl"
+    first, rest = path.read_bytes().split(b"\n", 1)
+    path.write_bytes(b"\n".join([first, line, rest]) + line)
+    assert drawn() == before
+
+
+def test_a_file_of_events_that_somebody_replaced_is_read_anew(run_to_change):
+    run = Run(run_to_change.path)
+    assert run.state == "done"
+    first = (run.path / "events.jsonl").read_bytes().splitlines(keepends=True)[0]
+    (run.path / "events.jsonl").write_bytes(first)
+    assert [event.message for event in run.events()] == ["Waiting to start."]
+    run.log("message", "after")
+    assert run.events()[-1].message == "after" and run.state == "queued"
+
+
+def test_resuming_a_run_that_another_works_on_is_refused_and_a_wish_to_stop_it_stays(config, store, capsys):
+    run = store.create(config)
+    with Run(run.path).held():
+        run.stop()
+        assert main(["train", "--runs", str(store.folder), "--resume", run.run_id]) == 2
+        assert run.stop_wanted
+    assert "is being worked on by another process" in capsys.readouterr().err
+
+
+# processes that are killed for real
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory) -> Iterator[Nursery]:
+    with Nursery(tmp_path_factory.mktemp("sittings")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def terminal(nursery, values, tmp_path):
+    """`begin(**training)` starts a run in a process of its own; `go_on(run)` resumes one."""
+    runs = tmp_path / "runs"
+    values["evaluation"] |= {"early_stopping_patience": 0}
+    values["watch_prompts"] = ["What do you see? A red lamp."]
+
+    def begin(**training: int) -> Sitting:
+        values["training"] |= training
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+        return nursery.start("train", "--runs", str(runs), str(tmp_path / "config.yaml"))
+
+    def go_on(run: Run) -> Sitting:
+        return nursery.start("train", "--runs", str(runs), "--resume", run.run_id)
+
+    return SimpleNamespace(begin=begin, go_on=go_on, store=RunStore(runs))
+
+
+def _until(true: Callable[[], object], sitting: Sitting, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, sitting.said[-2000:]
+        time.sleep(0.002)
+
+
+def _begun(terminal, **training: int) -> tuple[Run, Sitting]:
+    known = set(terminal.store.list())
+    sitting = terminal.begin(**training)
+    _until(lambda: set(terminal.store.list()) - known, sitting)
+    return (set(terminal.store.list()) - known).pop(), sitting
+
+
+def _reached(run: Run) -> int:
+    return max(losses(run), default=0)
+
+
+@pytest.mark.true
+def test_killed_at_ten_random_steps_and_five_times_in_a_save_a_run_learns_what_it_would_have_learned(terminal):
+    every, chance = 6, random.Random(7)
+    whole, sitting = _begun(terminal, max_steps=120, eval_steps=every)
+    assert sitting.wait() == 0, sitting.said
+    run, sitting = _begun(terminal)
+    folder = run.path / "checkpoints"
+    kills, saves = 0, 0
+    while kills < 10 or saves < 5:
+        before = {path.name for path in folder.glob("*")}
+        if kills < 10:
+            aim = _reached(run) + chance.randint(1, every)
+            _until(lambda aim=aim: _reached(run) >= aim, sitting)
+            kills += 1
+        else:
+            _until(lambda before=before: {path.name for path in folder.glob("checkpoint-*")} - before, sitting)
+            time.sleep(chance.random() * 0.02)
+        sitting.kill(signal.SIGKILL)
+        assert sitting.wait() == -signal.SIGKILL, sitting.said
+        assert run.state == "interrupted"
+        complete = complete_checkpoints(folder)
+        saves += {path.name for path in folder.glob("*")} != {path.name for path in complete}
+        safe = max(map(step_of, complete), default=0)
+        assert _reached(run) - safe <= every, "a complete checkpoint was lost"
+        sitting = terminal.go_on(run)
+        _until(lambda safe=safe: not safe or _resumed(run)[-1:] == [safe], sitting)
+    assert sitting.wait() == 0, sitting.said
+    assert run.state == "done"
+    expected, found = losses(whole), losses(run)
+    assert sorted(found) == sorted(expected) == list(range(1, 121))
+    assert max(abs(found[step] - expected[step]) for step in expected) < 1e-4
+    assert (run.path / "results.csv").read_text() == (whole.path / "results.csv").read_text()
+    assert len(list(folder.glob("*"))) <= 3
+
+
+def _resumed(run: Run) -> list[int]:
+    return [event.data["step"] for event in run.events() if event.type == "resumed"]
+
+
+@pytest.mark.true
+@pytest.mark.parametrize("state", ["preparing", "training", "evaluating", "merging"])
+def test_a_process_that_is_asked_to_end_saves_within_half_a_minute_in_every_state(terminal, state):
+    run, sitting = _begun(terminal, max_steps=40, eval_steps=20)
+    _until(lambda: run.written_state == state or run.written_state == "done", sitting)
+    began = time.monotonic()
+    sitting.kill(signal.SIGTERM)
+    status = sitting.wait()
+    assert time.monotonic() - began < 30
+    assert (status, run.state) in ((1, "interrupted"), (0, "done")), sitting.said[-2000:]
+    if run.state == "interrupted":
+        sitting = terminal.go_on(run)
+        assert sitting.wait() == 0, sitting.said
+    assert run.state == "done" and sorted(losses(run)) == list(range(1, 41))
+
+
+@pytest.mark.true
+def test_of_two_processes_that_resume_one_run_one_works_and_the_other_is_refused(terminal):
+    run, sitting = _begun(terminal, max_steps=90, eval_steps=30)
+    _until(lambda: _reached(run) > 10, sitting)
+    sitting.kill(signal.SIGKILL)
+    sitting.wait()
+    both = [terminal.go_on(run), terminal.go_on(run)]
+    assert sorted(each.wait() for each in both) == [0, 2]
+    refused = next(each for each in both if "being worked on by another process" in each.said)
+    assert "Traceback" not in refused.said
+    assert run.state == "done" and sorted(losses(run)) == list(range(1, 91))
+    assert len(_resumed(run)) <= 1

@@ -318,6 +318,29 @@ def test_a_hub_that_fails_halfway_is_told_and_the_next_try_succeeds(hub, client)
     assert (client(fetched, "tiny/half") / "model.safetensors").is_file()
 
 
+@pytest.mark.true
+def test_a_hub_that_dies_in_the_middle_of_a_file_is_told_and_the_next_try_goes_on(files, new_client, tmp_path):
+    hub = FakeHub()
+    hub.publish("tiny/dying", files)
+    hub.publish("set/dying", {"train.jsonl": lines(20_000)}, "datasets")
+    with hub.running():
+        client = new_client(hub.url, tmp_path / "home")
+        assert client(described, "tiny/dying").problem is None
+        hub.dies_at = "model.safetensors"
+        assert "tiny/dying is not on this machine, and the Hugging Face Hub cannot be reached" in client.refusal(
+            fetched, "tiny/dying"
+        )
+    port = int(hub.url.rpartition(":")[2])
+    hub.dies_at = None
+    with hub.running(port):
+        assert (client(fetched, "tiny/dying") / "model.safetensors").read_bytes() == files["model.safetensors"]
+        hub.dies_at = "train.jsonl"
+        assert "Hub cannot be reached" in client.refusal(partial(rows_of, path="set/dying"))
+    hub.dies_at = None
+    with hub.running(port):
+        assert len(client(partial(rows_of, path="set/dying"))) == 20_000
+
+
 def test_without_the_hub_a_model_that_is_not_here_is_told(offline):
     for function in (fetched, described):
         said = offline.refusal(function, "tiny/unreached")

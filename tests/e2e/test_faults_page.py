@@ -1,0 +1,148 @@
+"""What the page survives: reloads, many tabs, a server that is killed, impatient fingers, a GPU that is gone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from ftui.config import RunConfig
+from ftui.runs import Run, RunStore
+from tests import tiny
+from tests.e2e.conftest import ROOT, Server
+
+MINUTE = 60_000
+POISON = """
+import sys
+sys.path.insert(0, {root!r})
+import ftui.loop
+
+def _loop(run):
+    raise RuntimeError("CUDA error: device-side assert triggered")
+
+ftui.loop._loop = _loop
+"""
+
+
+def prepared_run(folder: Path, base: Path) -> Run:
+    """A run on a tiny model that would go on for a long while, interrupted before it began."""
+    values = tiny.values(base, folder)
+    values["training"] |= {"max_steps": 100_000, "eval_steps": 100_000}
+    return RunStore(folder / "runs").create(RunConfig.parse(values))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("faults")
+    prepared_run(folder, tiny_model)
+    running = Server(folder / "runs")
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    opened = browser.new_context(locale="en-US")
+    yield opened
+    opened.close()
+
+
+def opened(context: BrowserContext, server: Server) -> Page:
+    page = context.new_page()
+    page.set_default_timeout(2 * MINUTE)
+    page.goto(server.url)
+    page.wait_for_selector("#tabs")
+    return page
+
+
+def phase(page: Page, name: str) -> None:
+    expect(page.locator("#status .phase b")).to_have_text(name, timeout=2 * MINUTE)
+
+
+def step(page: Page) -> int:
+    """The step that the page shows, once it shows one."""
+    numbers = page.locator("#status .numbers")
+    expect(numbers).to_contain_text(re.compile(r"step \d+"), timeout=2 * MINUTE)
+    return int(re.search(r"step (\d+)", numbers.inner_text())[1])
+
+
+def test_ten_reloads_and_more_tabs_than_a_browser_has_connections_show_one_run_that_goes_on(
+    context: BrowserContext, server: Server
+) -> None:
+    page = opened(context, server)
+    page.locator("#resume").click()
+    phase(page, "Training")
+    reached = step(page)
+    for _ in range(10):
+        page.reload()
+        page.wait_for_selector("#tabs")
+        assert step(page) >= reached
+        reached = step(page)
+    tabs = [page, *(opened(context, server) for _ in range(6))]
+    for tab in tabs:
+        assert step(tab) >= reached
+    tabs[-1].locator("#stop").click()
+    for tab in tabs:
+        phase(tab, "Stopped")
+    assert len({tab.locator("#status .numbers").inner_text() for tab in tabs}) == 1
+    (run,) = RunStore(server.runs).list()
+    assert [event.data["state"] for event in run.events() if event.type == "state"].count("training") == 1
+    for tab in tabs:
+        tab.close()
+
+
+def test_a_page_that_stays_open_while_the_server_is_killed_takes_up_the_run_again(
+    context: BrowserContext, server: Server
+) -> None:
+    page = opened(context, server)
+    page.locator("#resume").click()
+    phase(page, "Training")
+    server.kill()
+    server.start()
+    expect(page.locator("#status .phase b")).to_have_text("Interrupted", timeout=15_000)
+    page.locator("#resume").click()
+    phase(page, "Training")
+    page.locator("#stop").click()
+    phase(page, "Stopped")
+    page.close()
+
+
+def test_twenty_quick_clicks_on_start_in_five_tabs_make_one_run(context: BrowserContext, server: Server) -> None:
+    before = len(RunStore(server.runs).list())
+    tabs = [opened(context, server) for _ in range(5)]
+    for tab in tabs:
+        expect(tab.locator("#start")).to_be_enabled(timeout=MINUTE)
+    for tab in tabs:
+        tab.evaluate("for (let click = 0; click < 4; click++) document.querySelector('#start').click()")
+    for tab in tabs:
+        expect(tab.locator("#start")).to_be_disabled(timeout=2 * MINUTE)
+        phase(tab, "Preparing")
+    assert len(RunStore(server.runs).list()) == before + 1
+    for tab in tabs:
+        tab.close()
+
+
+def test_a_poisoned_gpu_puts_a_banner_over_the_page_until_ftui_is_restarted_from_it(
+    context: BrowserContext, tmp_path: Path, tiny_model: Path
+) -> None:
+    prepared_run(tmp_path, tiny_model)
+    (tmp_path / "poison").mkdir()
+    (tmp_path / "poison" / "sitecustomize.py").write_text(POISON.format(root=str(ROOT)))
+    server = Server(tmp_path / "runs", PYTHONPATH=str(tmp_path / "poison"))
+    try:
+        page = opened(context, server)
+        page.locator("#resume").click()
+        phase(page, "Failed")
+        expect(page.get_by_role("alert").first).to_contain_text("restart ftui", timeout=MINUTE)
+        page.get_by_role("tab", name="Train", exact=True).click()
+        page.locator("#resume").click()
+        expect(page.locator(".toast-body").first).to_contain_text("restart ftui", timeout=MINUTE)
+        page.locator("#restart").click()
+        expect(page.locator("#trouble")).not_to_contain_text("restart ftui", timeout=MINUTE)
+        expect(page.locator("#restart")).to_be_hidden()
+        phase(page, "Failed")
+    finally:
+        server.kill()
