@@ -208,7 +208,7 @@ def test_a_stop_after_training_does_not_say_that_nothing_was_learned(carried_out
     stop_when(monkeypatch, lambda type, data: data.get("state") == state)
     run = carried_out()
     assert run.adapter_dir.is_dir() and not run.stop_wanted
-    assert run.state == ("stopped" if state == "evaluating" else "done")  # a merge that has begun is finished
+    assert run.state == "stopped" and not run.merged_dir.exists()
     assert "nothing was learned" not in run.events()[-1].message
 
 
