@@ -27,6 +27,7 @@ fix: install-dev
 
 bench: install-dev
 	$(BIN)/python bench/train.py
+	$(BIN)/python bench/pollers.py
 
 install: .venv/installed
 	@$(BIN)/python -m ftui starter

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from ftui import device
-from ftui.device import Device, Lease, is_out_of_memory, this_device
+from ftui.device import Device, Lease, is_out_of_memory, is_poisoned, this_device
 from ftui.errors import UserError
 
 
@@ -45,6 +45,44 @@ def test_emulated_bf16_is_not_asked_for(monkeypatch):
 )
 def test_a_lack_of_memory_is_told_from_other_failures(error, expected):
     assert is_out_of_memory(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA`", True),
+        ("CUDA error: an illegal memory access was encountered", True),
+        ("CUDA error: unspecified launch failure", True),
+        ("CUDA error: uncorrectable ECC error encountered", True),
+        ("CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`", True),
+        ("CUDA out of memory. Tried to allocate 2.00 GiB", False),
+        ("CUDA error: out of memory", False),
+        ("CUDA error: no kernel image is available for execution on the device", False),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_what_a_gpu_never_recovers_from_is_told_from_what_passes(text, expected):
+    from torch import AcceleratorError
+
+    assert is_poisoned(AcceleratorError(text)) is is_poisoned(RuntimeError(text)) is expected
+    assert not is_poisoned(ValueError(text))
+    try:
+        try:
+            raise AcceleratorError(text)
+        except RuntimeError as error:
+            raise ValueError("a library's own words") from error
+    except ValueError as wrapped:
+        assert is_poisoned(wrapped) is expected
+
+
+def test_after_a_gpu_was_poisoned_by_whoever_held_it_nobody_gets_it_again():
+    lease = Lease()
+    with pytest.raises(RuntimeError), lease.held_by("the chat"):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    for _ in range(2):
+        with pytest.raises(UserError, match="restart ftui"), lease.held_by("run 7", timeout=1):
+            pytest.fail("the accelerator was given away")
+    assert lease.holder is None
 
 
 def test_the_lease_names_its_holder_to_whoever_is_refused_and_is_free_afterwards():

@@ -53,7 +53,8 @@ def test_the_page_asks_for_the_password_and_opens_with_it(browser: Browser, guar
 
 
 @pytest.mark.parametrize(
-    "path", ["config", "gradio_api/info", "gradio_api/queue/join", "gradio_api/upload", "gradio_api/startup-events"]
+    "path",
+    ["config", "gradio_api/info", "gradio_api/queue/join", "gradio_api/upload", "gradio_api/startup-events", "pulse"],
 )
 def test_without_signing_in_nothing_answers(guarded: Server, path: str) -> None:
     assert status(guarded.url + path) == 401
