@@ -249,7 +249,7 @@ def _mapping(template: PromptTemplate) -> Fields:
                 value=roles[role],
                 label=say(label),
                 allow_custom_value=True,
-                min_width=120,
+                min_width=160,
                 interactive=True,
                 elem_id=f"role_{role}",
             )

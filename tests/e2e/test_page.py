@@ -32,14 +32,33 @@ def test_an_uploaded_csv_is_recognized_and_its_columns_are_put_in_place_by_choos
     open_tab(page, "Data")
     page.locator("#upload input[type=file]").set_input_files(file)
     expect(page.locator("#recognized")).to_contain_text("40 × 2", timeout=MINUTE)
-    for label, column in (("Question column", "frage"), ("Answer column", "antwort")):
-        page.get_by_label(label).click()
+    for role, column in (("question", "frage"), ("answer", "antwort")):
+        page.locator(f"#role_{role} input").click()
         page.get_by_role("option", name=column, exact=True).last.click()
+    expect(page.locator("#template_prompt textarea")).to_have_value("{{frage}}")
     expect(page.locator("#template_completion textarea")).to_have_value("{{antwort}}")
-    page.locator("#template_prompt textarea").fill("{{frage}}")
+    page.locator("#template_prompt textarea").fill("[[{{antwort}}\n]]{{ frage }}")
+    expect(page.locator("#role_context input")).to_have_value("antwort")
+    page.locator("#role_context input").click()
+    page.get_by_role("option", name="—", exact=True).last.click()
+    expect(page.locator("#template_prompt textarea")).to_have_value("{{ frage }}")
     page.locator("#show_examples").click()
     expect(page.locator("#facts")).to_contain_text("40 rows: 40 can be used", timeout=MINUTE)
     expect(page.locator("#seen .token.learned").first).to_be_visible()
+
+
+def test_a_conversation_is_mapped_by_the_proposal_and_can_be_mapped_otherwise(page: Page, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    file = tmp_path / "chats.jsonl"
+    file.write_text("".join(json.dumps({"messages": turns, "note": f"Note {i}."}) + "\n" for i in range(40)))
+    open_tab(page, "Data")
+    page.locator("#upload input[type=file]").set_input_files(file)
+    expect(page.locator("#role_messages input")).to_have_value("messages", timeout=MINUTE)
+    page.locator("#role_text input").click()
+    page.get_by_role("option", name="note", exact=True).last.click()
+    expect(page.locator("#role_messages input")).to_have_value("—")
+    page.locator("#show_examples").click()
+    expect(page.locator("#seen .token.learned").first).to_have_text("Note", timeout=MINUTE)
 
 
 def test_the_doctor_holds_the_start_until_its_fix_is_taken_which_can_be_undone(page: Page, server: Server) -> None:
