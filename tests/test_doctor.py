@@ -186,6 +186,14 @@ def test_another_question_on_the_same_context_is_no_near_duplicate():
     assert near([asked[0], asked[0].upper()], ["Yes.", "yes"]) == [(0, 1)]
 
 
+def test_near_duplicates_are_found_in_letters_without_blanks_and_in_any_case():
+    chinese = "昨天晚上河边的老房子里灯一盏一盏地熄灭了，客人们还坐在桌子旁边喝汤聊天，没有人发现。"
+    german = "GESTERN ABEND GINGEN IM ALTEN HAUS ÜBER DEM FLUSS DIE LICHTER EINES NACH DEM ANDEREN AUS, WÄHREND ALLE AM TISCH SASSEN"
+    asked = ["", "so", chinese, "no", german, chinese.replace("，", ", "), german.lower() + "!", chinese[:20]]
+    assert near(asked, ["x"] * 8) == [(2, 5), (4, 6)]
+    assert near([], []) == []
+
+
 def test_near_duplicates_are_found_among_many_rows_that_share_an_instruction():
     base = [f"Read the following mail and say in one word what it is about: {row['text']}" for row in pairs(120)]
     planted = [text.replace(" that ", ", THAT ") + "!" for text in base[:10]]
