@@ -381,6 +381,16 @@ def test_an_empty_turn_is_refused():
             {"completion": "{{answers[0].answer}}"},
         ),
         (
+            {"prompt": "\n\nHuman: Kilos?\n\nAssistant: ", "answers": [{"answer": "a", "rank": 1.0}]},
+            "preference",
+            {"messages": "prompt", "completion": "{{answers[0].answer}}"},
+        ),
+        (
+            {"prompt": "\n\nHuman: Kilos?\n\nAssistant:", "completion": "412."},
+            "prompt_completion",
+            {"messages": "prompt", "completion": "{{completion}}"},
+        ),
+        (
             {"system_prompt": "s", "question": "q", "response": "r"},
             "question_answer",
             {"system": "{{system_prompt}}", "prompt": "{{question}}"},

@@ -141,7 +141,7 @@ def _preference(columns: Columns) -> Proposal | None:
 
 def _ranked(columns: Columns) -> Proposal | None:
     """Nectar's `answers: [{answer, rank}]`, the best first."""
-    asked, ranked = columns.text("prompt", "question", "instruction"), columns.one("answers", "responses")
+    asked, ranked = columns.one("prompt", "question", "instruction"), columns.one("answers", "responses")
     answers = columns.first(ranked)
     first = answers[0] if isinstance(answers, list) and answers else None
     if not asked or not isinstance(first, dict) or str(first.get("rank")).removesuffix(".0") != "1":
@@ -223,12 +223,14 @@ def _of_conversations(columns: Columns, column: str) -> Proposal:
 
 
 def _spoken_pair(columns: Columns) -> Proposal | None:
-    """TRL's conversational prompt and completion."""
-    asked, answered = columns.conversation("prompt"), columns.conversation("completion")
+    """TRL's conversational prompt and completion, and prompts into which a conversation was written."""
+    asked, answered = columns.conversation("prompt"), columns.one("completion", "response", "answer")
     if not asked or not answered:
         return None
-    template = PromptTemplate(messages=asked, completion=_hold(f"{answered}[0].content"))
-    return Proposal("prompt_completion", template, f"Conversations in “{asked}”, each with its answer in “{answered}”.")
+    spot = f"{answered}[0].content" if isinstance(columns.first(answered), list) else answered
+    template = PromptTemplate(messages=asked, completion=_hold(spot))
+    note = f"Conversations in “{asked}”, each with its answer in “{answered}”."
+    return Proposal("prompt_completion", template, note + _unwanted(columns))
 
 
 def _reasoning(columns: Columns) -> Proposal | None:
