@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ftui.dataset import DatasetSource, SplitSettings
 from ftui.errors import UserError
@@ -83,6 +83,21 @@ class LoraSettings(Settings):
         "all-linear", title="Target modules", description="Layers that get an adapter: all-linear, or names."
     )
     use_rslora: bool = Field(False, title="rsLoRA", description="Scales by alpha / √rank: steadier at high ranks.")
+    use_dora: bool = Field(
+        False,
+        title="DoRA",
+        description="Learns how strong each output is apart from its direction: better at low ranks, about half as fast.",
+    )
+    init_lora_weights: Literal[True, "gaussian", "olora", "pissa", "pissa_niter_16"] = Field(
+        True,
+        title="First weights",
+        description="olora and pissa begin with the main directions of the base and learn faster; the adapter is saved with twice the rank.",
+    )
+
+    @property
+    def starts_from_base(self) -> bool:
+        """Whether the first weights are taken out of the base's (PiSSA, OLoRA)."""
+        return self.init_lora_weights not in (True, "gaussian")
 
 
 class TrainingSettings(Settings):
@@ -221,6 +236,15 @@ class RunConfig(Settings):
         description="Asked before training and at every check. Empty: three validation rows.",
     )
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> RunConfig:
+        if self.lora.starts_from_base and self.training.weight_decay:
+            raise ValueError(
+                f"training.weight_decay: must be 0 with lora.init_lora_weights: {self.lora.init_lora_weights}, "
+                "because it would shrink what was taken out of the base."
+            )
+        return self
+
     @classmethod
     def parse(cls, values: object) -> RunConfig:
         """The config in `values`, nested dictionaries. UserError names every mistake at once, each with its path."""
@@ -303,7 +327,7 @@ def _sentence(model: type[BaseModel], mistake: Any) -> str:
         return f"{path}: must be {PARSED[mistake['type']]}, not {mistake['input']!r}."
     reason = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if mistake["type"] == "value_error":
-        return f"{path}: {reason}"
+        return f"{path}: {reason}" if mistake["loc"] else reason
     given = mistake["input"]
     return f"{path}: must be {reason}, not {given!r}." if not isinstance(given, dict) else f"{path}: must be {reason}."
 

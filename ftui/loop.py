@@ -20,8 +20,9 @@ from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
 from ftui.examples import Example, Examples, prepare
-from ftui.merge import PROVEN_ROWS, Rounding, as_trained, is_streamed, merge, prove
+from ftui.merge import PROVEN_ROWS, Rounding, as_trained, merge, prove
 from ftui.models import check_tunable, hub_name, load_model, load_tokenizer, model_folder, origin, place_for
+from ftui.models.facts import read_json
 from ftui.plan import plan_of
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
@@ -110,7 +111,7 @@ def _loop(run: Run) -> None:
             config.base_model, config.revision, report=lambda sentence: run.log("message", sentence)
         )
         check_tunable(base_dir)
-        _check_libraries(config)
+        _check_settings(config, base_dir)
         encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
         examples = prepare(config, encoding, tell=run.pace("{done} rows are prepared."))
         examples.check_trainable()
@@ -152,13 +153,19 @@ def _loop(run: Run) -> None:
     run.end("done", headline(report) if report else "Done: trained and merged.")
 
 
-def _check_libraries(config: RunConfig) -> None:
+def _check_settings(config: RunConfig, base_dir: Path) -> None:
     """What would fail only minutes later. UserError names it now."""
     wanted = config.training.report_to
     if wanted != "none" and find_spec(wanted) is None:
         raise UserError(f"training.report_to: {wanted} is not installed. Install it with pip, or choose none.")
     if "8bit" in config.training.optim and this_device().kind == "cpu":
         raise UserError(f"training.optim: {config.training.optim} needs a GPU. Choose adamw_torch.")
+    shared = [name for name in ("embed_tokens", "lm_head") if name in config.lora.target_modules]
+    if shared and read_json(base_dir / "config.json").get("tie_word_embeddings"):
+        raise UserError(
+            f"lora.target_modules: this model reads and writes words with the same weights, so {' and '.join(shared)} "
+            "cannot be merged. Leave it out."
+        )
 
 
 def _plan(run: Run, base_dir: Path, examples: Examples) -> None:
@@ -224,7 +231,7 @@ def _merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, example
         return proof
     proof = merged("original", None)
     quantization = run.config.quantization
-    if quantization.load_in_4bit and _loses(proof) and is_streamed(run.adapter_dir, base_dir):
+    if quantization.load_in_4bit and _loses(proof):
         run.log(
             "message", f"On the original weights: {_proof_sentence(proof)} Trying the weights as they were in training."
         )

@@ -32,11 +32,15 @@ Rounding = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 class Delta(NamedTuple):
-    """What the adapter adds to one weight (out, in): scaling · B (out, r) @ A (r, in)."""
+    """What the adapter adds to one weight (out, in): scaling · B (out, r) @ A (r, in).
+
+    `magnitude` (out): the length that DoRA gives to each row of the sum; None for plain LoRA.
+    """
 
     a: torch.Tensor
     b: torch.Tensor
     scaling: float
+    magnitude: torch.Tensor | None = None
 
 
 def merge(run: Run, base_dir: Path, rounding: Rounding | None = None) -> Path:
@@ -50,18 +54,12 @@ def merge(run: Run, base_dir: Path, rounding: Rounding | None = None) -> Path:
         if deltas is not None and _fits(deltas, base_dir):
             merge_shards(base_dir, deltas, folder, rounding)
         else:
-            _merge_with_peft(base_dir, run.adapter_dir, folder)
+            _merge_with_peft(base_dir, run.adapter_dir, folder, rounding)
         for pattern in COPIED:
             for path in run.adapter_dir.glob(pattern):
                 if not path.name.startswith("adapter_"):
                     shutil.copy(path, folder)
     return run.merged_dir
-
-
-def is_streamed(adapter_dir: Path, base_dir: Path) -> bool:
-    """Whether the adapter is plain A and B on weights of the same name, so that it can be merged shard by shard."""
-    deltas = read_adapter(adapter_dir)
-    return deltas is not None and _fits(deltas, base_dir)
 
 
 def as_trained(settings: QuantizationSettings) -> Rounding:
@@ -106,7 +104,7 @@ def prove(adapted: PreTrainedModel, merged: PreTrainedModel, examples: Sequence[
 
 
 def read_adapter(folder: Path) -> dict[str, Delta] | None:
-    """The delta of each adapted weight by its name in the base; None for adapters that are more than A and B.
+    """The delta of each adapted weight by its name in the base; None for adapters that are more than LoRA or DoRA on them.
 
     UserError for an adapter that is missing or has learned nothing.
     """
@@ -117,26 +115,21 @@ def read_adapter(folder: Path) -> dict[str, Delta] | None:
         raise UserError("This run has no adapter yet, so there is nothing to merge. Train it first.")
     config = json.loads((folder / "adapter_config.json").read_text())
     tensors = load_file(path)
-    plain = all(name.endswith(("lora_A.weight", "lora_B.weight")) for name in tensors)
+    plain = all(name.endswith((".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")) for name in tensors)
     if not any(bool(tensor.any()) for name, tensor in tensors.items() if "lora_B" in name):
         raise UserError(
             "The adapter is empty (all zero): the run learned nothing, so merging it would only copy the base."
         )
-    if (
-        not plain
-        or config.get("use_dora")
-        or config.get("fan_in_fan_out")
-        or config.get("rank_pattern")
-        or config.get("alpha_pattern")
-    ):
+    if not plain or any(config.get(key) for key in ("fan_in_fan_out", "rank_pattern", "alpha_pattern")):
         return None
     scaling = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
     deltas = {}
     for name, a in tensors.items():
-        if name.endswith("lora_A.weight"):
-            b = tensors[name.replace("lora_A", "lora_B")]
-            deltas[name.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")] = Delta(
-                a.float(), b.float(), scaling
+        if name.endswith(".lora_A.weight"):
+            layer = name.removesuffix(".lora_A.weight")
+            b, magnitude = tensors[f"{layer}.lora_B.weight"], tensors.get(f"{layer}.lora_magnitude_vector")
+            deltas[f"{layer.removeprefix('base_model.model.')}.weight"] = Delta(
+                a.float(), b.float(), scaling, magnitude if magnitude is None else magnitude.float()
             )
     return deltas
 
@@ -151,7 +144,8 @@ def merge_shards(base_dir: Path, deltas: dict[str, Delta], folder: Path, roundin
             tensors = [(name, entry) for name, entry in json.loads(header).items() if name != "__metadata__"]
             for name, entry in sorted(tensors, key=lambda tensor: tensor[1]["data_offsets"][0]):
                 raw = bytearray(source.read(entry["data_offsets"][1] - entry["data_offsets"][0]))
-                target.write(_merged(raw, entry, deltas[name], rounding) if name in deltas else raw)
+                kept = None if _is_head(name) else rounding
+                target.write(_merged(raw, entry, deltas[name], kept) if name in deltas else raw)
             target.flush()
             os.fsync(target.fileno())
     for path in (*base_dir.glob("*.json"), *base_dir.glob("*.txt"), *base_dir.glob("*.model")):
@@ -160,7 +154,10 @@ def merge_shards(base_dir: Path, deltas: dict[str, Delta], folder: Path, roundin
 
 
 def _merged(raw: bytearray, entry: dict[str, Any], delta: Delta, rounding: Rounding | None) -> memoryview:
-    """The bytes of W + scaling · B A, added in fp32 a block of rows at a time, in the dtype of the file."""
+    """The bytes of W + scaling · B A, in fp32 a block of rows at a time, in the dtype of the file.
+
+    With DoRA each row of the sum gets its learned length (Liu et al. 2024, eq. 5).
+    """
     import torch
     from safetensors.torch import _TYPES
 
@@ -170,8 +167,16 @@ def _merged(raw: bytearray, entry: dict[str, Any], delta: Delta, rounding: Round
     block = max(1, BLOCK_ELEMENTS // weight.shape[1])
     for start in range(0, len(weight), block):
         rows = weight[start : start + block]
-        rows.copy_(rows.float().addmm_(delta.b[start : start + block], delta.a, alpha=delta.scaling))
+        total = rows.float().addmm_(delta.b[start : start + block], delta.a, alpha=delta.scaling)
+        if delta.magnitude is not None:
+            total *= (delta.magnitude[start : start + block] / total.norm(dim=1)).unsqueeze(1)
+        rows.copy_(total)
     return memoryview(raw)
+
+
+def _is_head(name: str) -> bool:
+    """The layer that writes the words is never in 4 bits."""
+    return "lm_head" in name or "embed_out" in name
 
 
 def _fits(deltas: dict[str, Delta], base_dir: Path) -> bool:
@@ -188,13 +193,20 @@ def _fits(deltas: dict[str, Delta], base_dir: Path) -> bool:
     return all(shapes.get(name) == (len(delta.b), delta.a.shape[1]) for name, delta in deltas.items())
 
 
-def _merge_with_peft(base_dir: Path, adapter_dir: Path, folder: Path) -> None:
-    """For adapters and layouts that are not plain A and B on weights of the same name: peft, with the model in memory."""
+def _merge_with_peft(base_dir: Path, adapter_dir: Path, folder: Path, rounding: Rounding | None) -> None:
+    """For adapters and layouts that are not LoRA on weights of the same name: peft, with the model in memory."""
     from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+    from peft.utils.other import transpose
     from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(base_dir, dtype="auto", device_map={"": "cpu"}, use_safetensors=True)
-    PeftModel.from_pretrained(base, adapter_dir).merge_and_unload().save_pretrained(folder)
+    adapted = PeftModel.from_pretrained(base, adapter_dir)
+    for name, layer in adapted.named_modules() if rounding else ():
+        if isinstance(layer, LoraLayer) and layer.lora_A and not _is_head(name):
+            weight, turned = layer.get_base_layer().weight, getattr(layer, "fan_in_fan_out", False)
+            weight.data = transpose(rounding(transpose(weight.data, turned).contiguous()), turned)
+    adapted.merge_and_unload().save_pretrained(folder)
 
 
 def _check_space(folder: Path, base_dir: Path) -> None:

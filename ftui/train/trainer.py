@@ -16,6 +16,7 @@ from ftui.errors import UserError
 from ftui.examples import Examples
 from ftui.train.checkpoints import mark_complete, prune
 from ftui.train.head import compact_head
+from ftui.train.start import lora_config, start_from_base
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,25 +32,23 @@ def build_trainer(
 
     `tell` gets a sentence when a step had to be carried out otherwise than planned.
     """
-    from peft import LoraConfig
     from transformers import EarlyStoppingCallback, PrinterCallback
 
-    lora = config.lora.model_dump()
-    if isinstance(lora["target_modules"], tuple):
-        lora["target_modules"] = list(lora["target_modules"])
     trainer = _trainer_class()(
         model=model,
         args=_arguments(config, model, examples, folder),
         train_dataset=examples.train.dataset(),
         eval_dataset=examples.validation.dataset() if examples.validation else None,
         processing_class=encoding.tokenizer,
-        peft_config=LoraConfig(task_type="CAUSAL_LM", **lora),
+        peft_config=lora_config(config.lora),
     )
     trainer.tell = tell
     # trl casts the adapter of a quantized base to bf16, where AdamW loses small updates and a T4 cannot train at all.
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if config.lora.starts_from_base:
+        start_from_base(trainer.model, config.lora)
     trainer.remove_callback(PrinterCallback)
     if examples.validation and config.evaluation.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(config.evaluation.early_stopping_patience))

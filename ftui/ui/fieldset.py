@@ -37,7 +37,8 @@ def _input(field: FieldInfo, value: Any, render: bool) -> gr.components.Componen
     if field.annotation is bool:
         return gr.Checkbox(value, label=label, info=info, render=render)
     if get_origin(field.annotation) is Literal:
-        return gr.Dropdown(list(get_args(field.annotation)), value=value, label=label, info=info, render=render)
+        choices = [(str(choice).lower(), choice) for choice in get_args(field.annotation)]  # true, as YAML writes it
+        return gr.Dropdown(choices, value=value, label=label, info=info, render=render)
     # Numbers, too: a number box rounds 2e-4 away and cannot say what is wrong with "abc".
     return gr.Textbox(_to_box(value), label=label, info=info, max_lines=1, render=render)
 
