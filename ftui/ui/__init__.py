@@ -15,12 +15,11 @@ from ftui.config import RunConfig
 from ftui.runs import RunStore
 from ftui.ui.chat_tab import chat_tab
 from ftui.ui.data_tab import data_tab
-from ftui.ui.fieldset import fieldset
 from ftui.ui.language import Voice, catalogue, say
 from ftui.ui.model_tab import model_tab
 from ftui.ui.preview import Preview
 from ftui.ui.pulse import Pulse
-from ftui.ui.train_tab import is_eventful, train_tab
+from ftui.ui.train_tab import is_eventful, settings, train_tab
 
 THEME = gr.themes.Default(
     primary_hue="indigo",
@@ -40,7 +39,8 @@ def build_studio(
     """The whole page. What all sessions share comes in as arguments; the form itself is each session's state."""
     first, preview = RunConfig.load("starter"), Preview()
     with gr.Blocks(title="ftui", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as studio:
-        training = fieldset(first.training, "training", render=False)  # the Data tab reads it, the Train tab draws it
+        kept = gr.BrowserState(None, storage_key="ftui-form", secret="ftui")  # in a hidden tab it would come too late
+        drawn_later = settings(first)  # the Data tab reads and sets them, the Train tab draws them
         with gr.Column(elem_id="masthead"):
             gr.HTML("<h1>ftui</h1>", padding=False)
             gr.Markdown(
@@ -51,9 +51,10 @@ def build_studio(
             with gr.Tab(say("Model"), id="model"):
                 model = model_tab(first, studio)
             with gr.Tab(say("Data"), id="data") as tab:
-                data = data_tab(first, store, preview, {**model, **training}, tab)
+                data = data_tab(first, store, preview, {**model, **drawn_later}, tab)
             with gr.Tab(say("Train"), id="train") as tab:
-                to_chat = train_tab(first, store, trainer, preview, {**model, **data, **training}, studio, tab, pulse)
+                before = {**model, **data, **drawn_later}
+                to_chat = train_tab(first, store, trainer, preview, before, kept, studio, tab, pulse)
             with gr.Tab(say("Chat"), id="chat") as tab:
                 chat_tab(store, chat, to_chat, tabs, tab)
         pulse.attach(studio)

@@ -5,6 +5,7 @@ Nothing here names a hyperparameter: a field that is added to a settings class a
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
@@ -67,8 +68,11 @@ class Form:
     def fill(self, config: RunConfig) -> list[Any]:
         """The value of every input, so that the page shows `config`."""
         values = config.model_dump(mode="json")
-        boxes = {path: _lookup(values, path) for path in self.paths}
-        return ["\n".join(value) if path == "watch_prompts" else _to_box(value) for path, value in boxes.items()]
+        return self.boxes({path: _lookup(values, path) for path in self.paths})
+
+    def boxes(self, values: dict[str, Any]) -> list[Any]:
+        """How each input shows its value in `values`, by path."""
+        return ["\n".join(values[path]) if path == "watch_prompts" else _to_box(values[path]) for path in self.paths]
 
 
 def _from_box(path: str, value: Any) -> Any:
@@ -103,6 +107,19 @@ def _lookup(values: dict[str, Any], path: str) -> Any:
     for part in path.split("."):
         inner = inner[part]
     return inner
+
+
+def remember(fields: Fields, kept: gr.BrowserState, studio: gr.Blocks) -> gr.events.Dependency:
+    """Keeps what the inputs hold in the browser and, when the page is loaded, fills them again; returns that filling."""
+    inputs, form = list(fields.values()), zlib.crc32(" ".join(fields).encode())
+
+    def restore_form(values: list[Any] | None) -> list[Any]:
+        """Another version's form, which had other inputs, is left alone."""
+        return values[1:] if values and values[0] == form else [gr.skip() for _ in inputs]
+
+    private = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    gr.on([box.change for box in inputs], None, inputs, kept, js=f"(...values) => [[{form}, ...values]]", **private)
+    return studio.load(restore_form, kept, inputs, **private)
 
 
 def tell(error: UserError) -> gr.Error:

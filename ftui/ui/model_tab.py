@@ -46,7 +46,7 @@ def model_tab(first: RunConfig, studio: gr.Blocks) -> Fields:
         facts = gr.HTML(elem_id="model_facts", scale=1, padding=False)
 
     @gr.on(
-        [studio.load, look.click, base_model.input],
+        [studio.load, look.click, base_model.change],
         inputs=[base_model, revision],
         outputs=facts,
         api_visibility="private",

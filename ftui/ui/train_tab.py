@@ -9,18 +9,20 @@ from typing import Any
 import gradio as gr
 
 from ftui.background import BackgroundTrainer
-from ftui.config import RunConfig, presets
+from ftui.config import LoraSettings, RunConfig, TrainingSettings, checked, presets
 from ftui.device import this_device
 from ftui.errors import UserError
+from ftui.models import describe
 from ftui.plan import plan_of
 from ftui.runs import ENDED, WORKING, Run, RunStore
-from ftui.ui.fieldset import Fields, Form, fieldset, tell
+from ftui.ui.fieldset import Fields, Form, fieldset, remember, tell
 from ftui.ui.language import Voice, say
 from ftui.ui.live import log_html, loss_curve, plan_html, proof_html, status_html, watched_html
 from ftui.ui.preview import Preview
 from ftui.ui.pulse import Pulse
+from ftui.ui.simple import LENGTHS, STRENGTH_PATHS, STRENGTHS, lengthened, settings_of, strength_of
 
-LENGTHS = {"quick": "Quick check (5 steps)", "standard": "Standard", "thorough": "Thorough (twice as long)"}
+GROUPS = {"Training": "training", "Adapter": "lora", "Quantization": "quantization", "Evaluation": "evaluation"}
 
 
 def train_tab(
@@ -29,11 +31,12 @@ def train_tab(
     trainer: BackgroundTrainer,
     preview: Preview,
     before: Fields,
+    kept: gr.BrowserState,
     studio: gr.Blocks,
     tab: gr.Tab,
     pulse: Pulse,
 ) -> gr.Button:
-    """Returns the button that leads to the chat. `before`: the inputs of the tabs before this one."""
+    """Returns the button that leads to the chat. `before`: the inputs of the tabs before this one; `kept`: the form, in the browser."""
     known = {preset.name: preset for preset in presets()}
     with gr.Row():
         with gr.Column(scale=1):
@@ -48,6 +51,14 @@ def train_tab(
             length = gr.Radio(
                 [(say(label), key) for key, label in LENGTHS.items()], value="standard", label=say("How long")
             )
+            strength = gr.Radio(
+                [(say(label), key) for key, label in STRENGTHS.items()],
+                value=strength_of(first.lora, first.training),
+                label=say("How much it may change the model"),
+                info=say("More learns more from the rows, and forgets more of what it could before."),
+                elem_id="strength",
+            )
+            stands_for = gr.Markdown(_in_words(first.lora, first.training), elem_classes="quiet", elem_id="stands_for")
             planned = gr.HTML(elem_id="plan", padding=False)
             anyway = gr.Checkbox(False, label=say("Start although the doctor objects"), visible=False, elem_id="anyway")
             with gr.Row():
@@ -62,20 +73,12 @@ def train_tab(
                     up = gr.Button(say("Move up"), size="sm")
                     remove = gr.Button(say("Take out"), size="sm")
             with gr.Accordion(say("All settings"), open=False, elem_id="settings"):
-                gr.Markdown(say("Training"), elem_classes="group")
-                training = [box.render() for path, box in before.items() if path.startswith("training.")]
-                fields: Fields = {
-                    **_group("Adapter", first.lora, "lora"),
-                    **_group("Quantization", first.quantization, "quantization"),
-                    **_group("Evaluation", first.evaluation, "evaluation"),
-                }
-                watch = gr.Textbox(
-                    "\n".join(first.watch_prompts),
-                    label=say("Watch prompts"),
-                    info=say("One a line, asked before training and at every check. Empty: three validation rows."),
-                    lines=3,
-                )
-                fields["watch_prompts"] = watch
+                for title, section in GROUPS.items():
+                    gr.Markdown(say(title), elem_classes="group")
+                    for path, box in before.items():
+                        if path.startswith(f"{section}."):
+                            box.render()
+                before["watch_prompts"].render()
             with gr.Accordion(say("The config as YAML"), open=False):
                 yaml = gr.Code(language="yaml", interactive=True, lines=12, elem_id="yaml")
                 with gr.Row():
@@ -103,7 +106,8 @@ def train_tab(
             with gr.Accordion(say("Log"), open=False):
                 log = gr.HTML(elem_id="log")
 
-    form = Form({**before, **fields})
+    form = Form(before)
+    strong = Form({path: before[path] for path in STRENGTH_PATHS})
     live = [status, plot, watched, proof, log, start, stop, to_chat, queue, resume, line, waiting]
     pulse.watch(live, lambda: _now(store, trainer), lambda voice: _snapshot(store, trainer, voice))
 
@@ -132,7 +136,7 @@ def train_tab(
         carry_out: Callable[[RunConfig], Run], request: gr.Request, anyway: bool, length: str, *values: Any
     ) -> list[Any]:
         try:
-            config = _lengthened(form.read(values), length)
+            config = lengthened(form.read(values), length)
             held = objections(config, anyway)
             if not held:
                 carry_out(config)
@@ -170,65 +174,101 @@ def train_tab(
     def show_plan(request: gr.Request, length: str, *values: Any) -> str:
         """The plan, or what is wrong with the form."""
         try:
-            config = _lengthened(form.read(values), length)
+            config = lengthened(form.read(values), length)
             found = preview.look(config)
             return plan_html(plan_of(config, found.examples, found.model_config, this_device()), Voice(request))
         except UserError as error:
             return f"<p class='quiet'>{escape(str(error))}</p>"
 
     planning = {"api_visibility": "private", "show_progress": "hidden"}
-    tab.select(show_plan, [length, *form.inputs], planned, **planning)
-    typed = [box.blur for box in training if isinstance(box, gr.Textbox)]
-    gr.on(typed, show_plan, [length, *form.inputs], planned, **planning)
-    length.input(show_plan, [length, *form.inputs], planned, **planning)
+    typed = [box.blur for path, box in before.items() if path.startswith("training.") and isinstance(box, gr.Textbox)]
 
     def use_preset(name: str) -> list[Any]:
         return [say(known[name].needs), *form.fill(known[name].config)]
 
-    preset.input(use_preset, preset, [needs, *form.inputs], api_visibility="private").then(
-        show_plan, [length, *form.inputs], planned, **planning
+    chosen = preset.input(use_preset, preset, [needs, *form.inputs], api_visibility="private")
+
+    instant = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+    def change_strength(strength: str, base_model: str) -> list[Any]:
+        if strength == "own":
+            return [gr.skip() for _ in STRENGTH_PATHS]
+        return strong.boxes(settings_of(strength, _parameters(base_model)))
+
+    def show_strength(*values: Any) -> tuple[Any, str]:
+        """The step that the settings are, and what it stands for."""
+        try:
+            nested = strong.nested(values)
+            lora, training = checked(LoraSettings, nested["lora"]), checked(TrainingSettings, nested["training"])
+        except UserError:  # half a number, while it is typed
+            return "own", ""
+        return strength_of(lora, training), _in_words(lora, training)
+
+    changed = gr.on(
+        [strength.input, before["base_model"].input],
+        change_strength,
+        [strength, before["base_model"]],
+        strong.inputs,
+        show_progress="hidden",
+        api_visibility="private",
     )
 
-    @show_yaml.click(inputs=form.inputs, outputs=yaml, api_visibility="private")
-    def show_config(*values: Any) -> str:
+    @show_yaml.click(inputs=[length, *form.inputs], outputs=yaml, api_visibility="private")
+    def show_config(length: str, *values: Any) -> str:
+        """What Start would carry out."""
         try:
-            return form.read(values).to_yaml()
+            return lengthened(form.read(values), length).to_yaml()
         except UserError as error:
             raise tell(error) from None
 
     def use_config(text: str) -> list[Any]:
         try:
-            return form.fill(RunConfig.from_yaml(text))
+            return ["standard", *form.fill(RunConfig.from_yaml(text))]
         except UserError as error:
             raise tell(error) from None
 
-    use_yaml.click(use_config, yaml, form.inputs, api_visibility="private").then(
-        show_plan, [length, *form.inputs], planned, **planning
-    )
+    written = use_yaml.click(use_config, yaml, [length, *form.inputs], api_visibility="private")
 
+    restored = remember({"preset": preset, "length": length, **before}, kept, studio)
+    shows_strength = (show_strength, strong.inputs, [strength, stands_for])
+    shows_plan = (show_plan, [length, *form.inputs], planned)
+    for filled in (chosen, written, changed, restored):
+        filled.then(*shows_strength, **instant)
+    for filled in (chosen, written, changed):
+        filled.then(*shows_plan, **planning)
+    gr.on([tab.select, *(box.blur for box in strong.inputs)], *shows_strength, **instant)
+    gr.on([tab.select, length.input, *typed], *shows_plan, **planning)
     return to_chat
 
 
-def _group(title: str, settings: Any, path: str, leave_out: tuple[str, ...] = ()) -> Fields:
-    gr.Markdown(say(title), elem_classes="group")
-    return fieldset(settings, path, leave_out)
+def settings(first: RunConfig) -> Fields:
+    """The inputs under "All settings", to be drawn by the Train tab."""
+    watch = gr.Textbox(
+        "\n".join(first.watch_prompts),
+        label=say("Watch prompts"),
+        info=say("One a line, asked before training and at every check. Empty: three validation rows."),
+        lines=3,
+        render=False,
+    )
+    fields: Fields = {}
+    for section in GROUPS.values():
+        fields |= fieldset(getattr(first, section), section, render=False)
+    return fields | {"watch_prompts": watch}
 
 
-def _lengthened(config: RunConfig, length: str) -> RunConfig:
-    """The run as long as the person asked for."""
-    training = config.training
-    if length == "quick":
-        few = config.evaluation.model_copy(update={"limit": min(8, config.evaluation.limit)})
-        config = config.model_copy(update={"evaluation": few})
-    change = {
-        "quick": {"max_steps": 5, "eval_steps": 0.5},
-        "standard": {},
-        "thorough": {
-            "num_train_epochs": training.num_train_epochs * 2,
-            "max_steps": training.max_steps * 2 if training.max_steps > 0 else -1,
-        },
-    }[length]
-    return config.model_copy(update={"training": training.model_copy(update=change)})
+def _in_words(lora: LoraSettings, training: TrainingSettings) -> str:
+    """The settings behind a step, under the names they have below."""
+    named = {"r": lora.r, "lora_alpha": lora.lora_alpha, "learning_rate": f"{training.learning_rate:g}"}
+    targets = lora.target_modules if isinstance(lora.target_modules, str) else ", ".join(lora.target_modules)
+    return " · ".join(f"{name} {value}" for name, value in {**named, "target_modules": targets}.items())
+
+
+def _parameters(base_model: str) -> int | None:
+    """How large the model is; None where that cannot be found out now."""
+    try:
+        return describe(str(base_model or "").strip(), report=lambda _: None).parameters
+    except UserError:
+        return None
 
 
 def is_eventful(store: RunStore) -> bool:

@@ -157,7 +157,7 @@ def test_a_newcomer_starts_without_opening_the_data_tab_watches_reloads_and_chat
     page: Page, browser: Browser, server: Server
 ) -> None:
     open_tab(page, "Train")
-    page.get_by_label("Quick check (5 steps)").check()
+    page.get_by_label("Quick check").check()
     page.locator("#start").click()
     status = page.locator("#status")
     expect(status).to_contain_text("Preparing", timeout=MINUTE)
