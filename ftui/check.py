@@ -10,14 +10,15 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ftui.config import RunConfig
-from ftui.dataset import Rows
+from ftui.config import EvaluationSettings, RunConfig
+from ftui.dataset import Rows, SplitSettings
 from ftui.device import Device, this_device
 from ftui.doctor import Problem, examine, suggested_epochs
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import Examples, prepare
 from ftui.models import load_tokenizer, model_folder
+from ftui.models.facts import read_json
 from ftui.plan import plan_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 BINS = 20
 WORST = 10
+SAMPLED = 2000
+LONGEST_ROW = 1024  # beyond it a few rows would cost memory for all: 95 % of them are enough
 
 
 class Look(NamedTuple):
@@ -49,6 +52,41 @@ def look(config: RunConfig, report: Callable[[str], None] = print) -> Look:
     examples = prepare(config, encoding, rows)
     problems = examine(config, encoding, examples.rows, examples)
     return Look(examples.rows, encoding, examples, problems, json.loads((base_dir / "config.json").read_text("utf-8")))
+
+
+def suited(config: RunConfig, rows: Rows) -> RunConfig:
+    """`config` with what a preset chose for its own rows chosen for these: epochs, lengths, split, checks and watch prompts.
+
+    Looks at the first 2,000 rows. UserError where the template does not fit them or the model cannot be had.
+    """
+    base_dir = model_folder(config.base_model, config.revision, report=lambda _: None, weights=False)
+    model_config = read_json(base_dir / "config.json")
+    context = (model_config.get("text_config") or model_config).get("max_position_embeddings") or LONGEST_ROW
+    encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
+    whole = config.training.model_copy(update={"max_length": context})
+    split = SplitSettings(seed=config.split.seed)
+    config = config.model_copy(update={"split": split, "training": whole, "watch_prompts": ()})
+    sample = prepare(config, encoding, rows.take(range(min(len(rows), SAMPLED))))
+    sample.check_trainable()
+    lengths = token_numbers(sample, context)
+    longest = lengths["max"] if lengths["max"] <= LONGEST_ROW else lengths["p95"]
+    answers = [16, *(int(part.trained.max(initial=0)) for part in sample.parts.values() if not config.template.text)]
+    training = {
+        "num_train_epochs": suggested_epochs(len(sample.train) * len(rows) // len(sample.rows)),
+        "max_steps": -1,
+        "max_length": min(_rounded(1.1 * longest, 64), context),
+        "eval_steps": 0.2,
+    }
+    evaluation = EvaluationSettings(
+        baselines=config.evaluation.baselines,
+        max_new_tokens=min(_rounded(max(answers) * 5 / 4, 16), LONGEST_ROW),
+    )
+    return config.model_copy(update={"training": whole.model_copy(update=training), "evaluation": evaluation})
+
+
+def _rounded(length: float, to: int) -> int:
+    """Up to the next multiple."""
+    return int(-(-length // to)) * to
 
 
 def check(config: RunConfig, report: Callable[[str], None] = print, device: Device | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ftui.config import RunConfig
 from ftui.encoding import Encoding
 from ftui.examples import Example
-from ftui.replies import Reply, answer_losses, reply_to_all
+from ftui.replies import Progress, Reply, answer_losses, reply_to_all
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,15 +37,17 @@ def answer(
     examples: Sequence[Example],
     config: RunConfig,
     stop_wanted: Callable[[], bool],
+    progress: Progress = lambda done: None,
 ) -> Answers:
     """Answers the test rows. The limit is a quarter beyond the longest expected answer, so that no system rambles for long."""
     asked = [example for example in examples if example.is_chat]
     longest = max((len(encoding.tokenizer(example.answer)["input_ids"]) for example in asked), default=0)
     limit = min(config.evaluation.max_new_tokens, longest * 5 // 4 + 8)
-    replies = (
-        reply_to_all(model, encoding, [example.question for example in asked], limit, stop_wanted) if asked else []
-    )
-    return Answers(replies, answer_losses(model, [example.encoded for example in examples]))
+    encoded = [example.encoded for example in examples]
+    if not asked:
+        return Answers([], answer_losses(model, encoded, progress))
+    replies = reply_to_all(model, encoding, [example.question for example in asked], limit, stop_wanted, progress)
+    return Answers(replies, answer_losses(model, encoded))
 
 
 def compare(
@@ -61,6 +63,7 @@ def compare(
         "verdict": verdict(low, high, len(differences)),
         "metric": metric,
         "rows": len(examples),
+        "limit": config.evaluation.limit,
         "systems": {name: _summary(asked, answers) for name, answers in systems.items()},
         "difference": {"mean": fmean(differences or [0.0]), "low": low, "high": high},
         "prompt_tokens": {
@@ -159,8 +162,16 @@ def headline(report: dict[str, Any]) -> str:
         "better": "The tuned model is better than the base on held-out rows.",
         "worse": "The tuned model is worse than the base on held-out rows.",
         "not better": "The tuned model is not shown to be better than the base.",
-        "too few rows": f"Too few held-out rows ({report['rows']}) for a verdict; it takes {FEWEST_ROWS}.",
+        "too few rows": _no_verdict(report),
     }[report["verdict"]]
+
+
+def _no_verdict(report: dict[str, Any]) -> str:
+    """Too few rows because no more were asked for, or because there are no more."""
+    rows = report["rows"]
+    if report.get("limit", FEWEST_ROWS) < FEWEST_ROWS:
+        return f"A quick check: it works. {rows} rows show no more than that; a verdict takes {FEWEST_ROWS}."
+    return f"Too few held-out rows ({rows}) for a verdict; it takes {FEWEST_ROWS}."
 
 
 def _cell(value: float | None, format: str) -> str:

@@ -206,17 +206,21 @@ def _listed(rows: Sequence[int]) -> str:
 
 
 def prepare(
-    config: RunConfig, encoding: Encoding, rows: Rows | None = None, tell: Callable[[int], None] = lambda more: None
+    config: RunConfig, encoding: Encoding, rows: Rows | None = None, tell: Callable[[int], None] = lambda done: None
 ) -> Examples:
-    """The examples of `config`; `tell` hears how many more rows are done. UserError when the template does not fit the columns."""
+    """The examples of `config`; `tell` hears how many rows are done. UserError when the template does not fit the columns."""
     rows = rows if rows is not None else config.dataset.load()
     config.template.check(rows.columns)
     split = config.split.apply(rows)
     left_out: list[LeftOut] = []
-    parts = {}
+    parts, done = {}, 0
     for name in PARTS:
-        encoded = _encode(config, encoding, split.rows, getattr(split, name), left_out, tell)
+        numbers, before = getattr(split, name), done
+        encoded = _encode(
+            config, encoding, split.rows, numbers, left_out, lambda more, so_far=before: tell(so_far + more)
+        )
         parts[name] = Part(split.rows, config.template, encoded)
+        done += len(numbers)
     return Examples(rows=split.rows, **parts, left_out=left_out, broken=rows.problems)
 
 
@@ -247,7 +251,7 @@ def _encode(
                 left_out.append(LeftOut(number, reason, "nothing_trainable"))
             else:
                 yield number, encoded
-        tell(len(batch))
+        tell(start + len(batch))
 
 
 def _encode_each(

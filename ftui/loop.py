@@ -113,7 +113,8 @@ def _loop(run: Run) -> None:
         check_tunable(base_dir)
         _check_settings(config, base_dir)
         encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
-        examples = prepare(config, encoding, tell=run.pace("{done} rows are prepared."))
+        rows = config.dataset.load()
+        examples = prepare(config, encoding, rows, run.counting("prepared", len(rows)))
         examples.check_trainable()
         run.write("split.json", json.dumps(examples.split_json()))
         for note in (*encoding.notes, *examples.notes()):
@@ -131,7 +132,7 @@ def _loop(run: Run) -> None:
     before = _saved_answers(run)
     if before is None and test:
         with run.stage("preparing", f"The base answers {len(test)} test rows, to compare with later."):
-            before = answer(model, encoding, test, config, lambda: run.stop_wanted)
+            before = answer(model, encoding, test, config, lambda: run.stop_wanted, run.counting("answered", len(test)))
             if not run.stop_wanted:
                 run.write("base_answers.json", json.dumps(before, ensure_ascii=False))
     with run.stage("training", f"Learning from {len(examples.train)} rows."):
@@ -191,7 +192,7 @@ def _report(
     run: Run, encoding: Encoding, model: PreTrainedModel, test: list[Example], before: Answers
 ) -> dict[str, Any]:
     """What the tuned model answers beside the base, written to the run."""
-    after = answer(model, encoding, test, run.config, lambda: run.stop_wanted)
+    after = answer(model, encoding, test, run.config, lambda: run.stop_wanted, run.counting("answered", len(test)))
     if run.stop_wanted:
         raise Stopped
     report = compare(encoding, test, {"zero_shot": before, "tuned": after}, run.config)
@@ -215,7 +216,10 @@ def _merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, example
         if run.stop_wanted:
             shutil.rmtree(run.merged_dir)  # nobody shall chat with what is not proven
             raise Stopped
-        return {"base_weights": base_weights} | prove(adapted, load_model(run.merged_dir, place=place).eval(), held_out)
+        model = load_model(run.merged_dir, place=place).eval()
+        return {"base_weights": base_weights} | prove(
+            adapted, model, held_out, run.counting("compared", min(len(held_out), PROVEN_ROWS))
+        )
 
     place = place_for(base_dir)
     if place is None:

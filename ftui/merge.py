@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ftui.config import QuantizationSettings
 from ftui.encoding import Encoded
 from ftui.errors import UserError
-from ftui.replies import evaluating, labelled_logits
+from ftui.replies import Progress, evaluating, labelled_logits
 from ftui.runs import Run
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def merge(run: Run, base_dir: Path, rounding: Rounding | None = None) -> Path:
     deltas = read_adapter(run.adapter_dir)
     with run.new_folder("merged") as folder:
         if deltas is not None and _fits(deltas, base_dir):
-            merge_shards(base_dir, deltas, folder, rounding)
+            size = sum(path.stat().st_size for path in base_dir.glob("*.safetensors"))
+            merge_shards(base_dir, deltas, folder, rounding, run.counting("written", size))
         else:
             _merge_with_peft(base_dir, run.adapter_dir, folder, rounding)
         for pattern in COPIED:
@@ -73,7 +74,12 @@ def as_trained(settings: QuantizationSettings) -> Rounding:
     return rounding
 
 
-def prove(adapted: PreTrainedModel, merged: PreTrainedModel, examples: Sequence[Encoded]) -> dict[str, Any]:
+def prove(
+    adapted: PreTrainedModel,
+    merged: PreTrainedModel,
+    examples: Sequence[Encoded],
+    progress: Progress = lambda done: None,
+) -> dict[str, Any]:
     """How far the merged model is from the adapter on its base, over the learned tokens of held-out rows.
 
     max_abs_logit_difference; top1_agreement, the share of tokens where both would write the same; and the mean loss of
@@ -83,7 +89,8 @@ def prove(adapted: PreTrainedModel, merged: PreTrainedModel, examples: Sequence[
 
     widest, agreed, tokens, losses = 0.0, 0, 0, [0.0, 0.0]
     with evaluating(adapted), evaluating(merged):
-        for example in examples[:PROVEN_ROWS]:
+        for number, example in enumerate(examples[:PROVEN_ROWS]):
+            progress(number)
             (before, targets), (after, _) = labelled_logits(adapted, example), labelled_logits(merged, example)
             after = after.to(before.device)
             widest = max(widest, float((before - after).abs().max()))
@@ -134,8 +141,14 @@ def read_adapter(folder: Path) -> dict[str, Delta] | None:
     return deltas
 
 
-def merge_shards(base_dir: Path, deltas: dict[str, Delta], folder: Path, rounding: Rounding | None = None) -> None:
-    """Copies each safetensors file with the same header and layout; adapted weights are W + delta, rounded once."""
+def merge_shards(
+    base_dir: Path, deltas: dict[str, Delta], folder: Path, rounding: Rounding | None, progress: Progress
+) -> None:
+    """Copies each safetensors file with the same header and layout; adapted weights are W + delta, rounded once.
+
+    `progress` gets the bytes written so far.
+    """
+    done = 0
     for path in sorted(base_dir.glob("*.safetensors")):
         with path.open("rb") as source, (folder / path.name).open("wb") as target:
             length = int.from_bytes(source.read(8), "little")
@@ -146,6 +159,8 @@ def merge_shards(base_dir: Path, deltas: dict[str, Delta], folder: Path, roundin
                 raw = bytearray(source.read(entry["data_offsets"][1] - entry["data_offsets"][0]))
                 kept = None if _is_head(name) else rounding
                 target.write(_merged(raw, entry, deltas[name], kept) if name in deltas else raw)
+                done += len(raw)
+                progress(done)
             target.flush()
             os.fsync(target.fileno())
     for path in (*base_dir.glob("*.json"), *base_dir.glob("*.txt"), *base_dir.glob("*.model")):

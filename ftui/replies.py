@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 4096
 
+Progress = Callable[[float], None]  # how many rows are done
+
 
 class Reply(NamedTuple):
     """`tokens`: how many were written; `finished`: whether the model ended by itself; `seconds`: its share of its batch."""
@@ -32,17 +34,28 @@ def reply_to_all(
     questions: Sequence[Sequence[Message]],
     max_new_tokens: int,
     stop_wanted: Callable[[], bool] = lambda: False,
+    progress: Progress = lambda done: None,
 ) -> list[Reply]:
-    """Greedy replies, in the order of `questions`; answered in batches of like length. Fewer come back after a stop."""
+    """Greedy replies, in the order of `questions`; answered in batches of like length. Fewer come back after a stop.
+
+    `progress` gets how many are answered, a batch at work by its share.
+    """
     prompts = [encoding.prompt_ids(question) for question in questions]
     replies: dict[int, Reply] = {}
     with evaluating(model):
         for batch in _batches(prompts, max_new_tokens):
             if stop_wanted():
                 break
-            replies |= zip(
-                batch, _reply_batch(model, encoding, [prompts[i] for i in batch], max_new_tokens), strict=True
-            )
+
+            def tokens_written(tokens: int, before: int = len(replies), rows: int = len(batch)) -> bool:
+                progress(before + rows * tokens / max_new_tokens)
+                return stop_wanted()
+
+            written = _reply_batch(model, encoding, [prompts[i] for i in batch], max_new_tokens, tokens_written)
+            if stop_wanted():  # in the middle of these
+                break
+            replies |= zip(batch, written, strict=True)
+            progress(len(replies))
     return [replies[index] for index in sorted(replies)]
 
 
@@ -58,9 +71,20 @@ def _batches(prompts: list[list[int]], max_new_tokens: int) -> Iterator[list[int
 
 
 def _reply_batch(
-    model: PreTrainedModel, encoding: Encoding, prompts: list[list[int]], max_new_tokens: int
+    model: PreTrainedModel,
+    encoding: Encoding,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    tokens_written: Callable[[int], bool],
 ) -> list[Reply]:
+    """`tokens_written` is told after each token how many there are, and says whether to stop."""
     import torch
+    from transformers import StoppingCriteria
+
+    class Watch(StoppingCriteria):
+        def __call__(self, input_ids, scores, **kwargs):
+            stop = tokens_written(input_ids.shape[1] - width)
+            return torch.full((len(input_ids),), stop, device=input_ids.device)
 
     started = time.perf_counter()
     pad = encoding.tokenizer.pad_token_id
@@ -75,6 +99,7 @@ def _reply_batch(
         eos_token_id=encoding.stop_token_ids,
         pad_token_id=pad,
         use_cache=True,
+        stopping_criteria=[Watch()],
     )
     seconds = (time.perf_counter() - started) / len(prompts)
     stops = set(encoding.stop_token_ids)
@@ -96,12 +121,18 @@ def labelled_logits(model: PreTrainedModel, example: Encoded) -> tuple[torch.Ten
     return logits[labels != IGNORED].float(), labels[labels != IGNORED]
 
 
-def answer_losses(model: PreTrainedModel, examples: Sequence[Encoded]) -> list[float]:
+def answer_losses(
+    model: PreTrainedModel, examples: Sequence[Encoded], progress: Progress = lambda done: None
+) -> list[float]:
     """Mean cross-entropy, in nats a token, of each example's learned tokens."""
     from torch.nn.functional import cross_entropy
 
+    losses = []
     with evaluating(model):
-        return [float(cross_entropy(*labelled_logits(model, example))) for example in examples]
+        for example in examples:
+            losses.append(float(cross_entropy(*labelled_logits(model, example))))
+            progress(len(losses))
+    return losses
 
 
 @contextmanager

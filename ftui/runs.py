@@ -29,13 +29,12 @@ from ftui.errors import UserError
 
 WORKING = ("preparing", "training", "evaluating", "merging")
 ENDED = ("done", "stopped", "failed", "interrupted")
-PACE_SECONDS = 10
 STATES = ("queued", *WORKING, *ENDED)
 Level = Literal["info", "warning", "error"]
 
 
 class Event(NamedTuple):
-    """One line of events.jsonl. `type`: state, message, metrics, sample or resumed; `time`: ISO 8601, UTC."""
+    """One line of events.jsonl. `type`: state, message, metrics, progress, sample or resumed; `time`: ISO 8601, UTC."""
 
     time: str
     level: str
@@ -105,6 +104,23 @@ class Run:
             file.write(line)
             file.flush()
 
+    def counting(self, what: str, of: float, clock: Callable[[], float] = time.monotonic) -> Callable[[float], None]:
+        """Takes how much of a stage is done, and writes it down at most once a second: a progress event.
+
+        Raises Stopped where somebody has wished for that.
+        """
+        last = clock()
+
+        def count(done: float) -> None:
+            nonlocal last
+            if self.stop_wanted:
+                raise Stopped
+            if clock() - last >= 1:
+                last = clock()
+                self.log("progress", what=what, done=round(done, 2), of=of)
+
+        return count
+
     def metrics(self) -> list[dict[str, Any]]:
         """All measurements, oldest first. What a crash undid is left out: a resumed run measures those steps again."""
         measured: list[dict[str, Any]] = []
@@ -146,24 +162,6 @@ class Run:
                 yield
         except Timeout:
             raise UserError(f"Run {self.run_id} is being worked on by another process.") from None
-
-    def pace(self, sentence: str, clock: Callable[[], float] = time.monotonic) -> Callable[[int], None]:
-        """Counts on in a long part of the work and says so every ten seconds at most, `{done}` in the sentence being the count.
-
-        What it returns takes how many more are done, and raises Stopped where somebody has wished for that.
-        """
-        done, said = 0, clock()
-
-        def count(more: int) -> None:
-            nonlocal done, said
-            done += more
-            if self.stop_wanted:
-                raise Stopped
-            if clock() - said >= PACE_SECONDS:
-                said = clock()
-                self.log("message", sentence.format(done=f"{done:,}"), done=done)
-
-        return count
 
     @contextmanager
     def stage(self, state: str, message: str) -> Iterator[None]:

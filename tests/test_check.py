@@ -6,12 +6,13 @@ import pytest
 
 from ftui import __main__, shapes
 from ftui.__main__ import main
-from ftui.check import check, report_csv, report_html, report_markdown, token_numbers
+from ftui.check import check, report_csv, report_html, report_markdown, suited, token_numbers
 from ftui.config import RunConfig
 from ftui.dataset import Rows
 from ftui.device import Device
-from ftui.encoding import Encoded
-from ftui.examples import Examples, LeftOut, Part
+from ftui.encoding import Encoded, Encoding
+from ftui.examples import Examples, LeftOut, Part, prepare
+from ftui.models import load_tokenizer
 from ftui.template import PromptTemplate
 from tests import tiny
 
@@ -154,3 +155,23 @@ def test_a_report_shows_what_was_found_and_obeys_none_of_it(config, render):
 def test_a_report_without_problems_says_so(config):
     found = {**check(config, device=LAPTOP), "problems": []}
     assert "None were found." in report_markdown(found) and "None were found." in report_html(found)
+
+
+def test_settings_of_another_data_set_give_way_to_what_suits_these_rows(tiny_model, tmp_path):
+    preset = RunConfig.load(
+        "voice", [f"base_model={tiny_model}", "split.stratify=place", "training.max_length=64", "training.max_steps=7"]
+    )
+    rows = [{"q": f"What is {n} and {n}?", "a": f"It is {2 * n}. " + "So it is. " * (n % 30)} for n in range(60)]
+    path = tiny.write_rows(tmp_path / "own.jsonl", rows)
+    own = RunConfig.parse(
+        preset.model_dump() | {"dataset": {"path": str(path)}, "template": {"prompt": "{{q}}", "completion": "{{a}}"}}
+    )
+    config = suited(own, own.dataset.load())
+    assert config.training.num_train_epochs == 3 and config.training.max_steps == -1
+    assert config.split.stratify is None and config.watch_prompts == ()
+    found = prepare(config, Encoding(load_tokenizer(tiny_model)))
+    assert not found.cut, "the longest row fits"
+    longest = max(len(example.encoded.input_ids) for example in found.train)
+    assert longest <= config.training.max_length < 1.1 * longest + 64
+    assert config.evaluation.max_new_tokens > max(example.encoded.trained for example in found.train)
+    assert config.training.learning_rate == preset.training.learning_rate and config.lora == preset.lora

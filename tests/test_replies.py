@@ -67,3 +67,13 @@ def test_looking_at_a_model_leaves_its_mode_as_it_was(model):
             assert not model.training and not torch.is_grad_enabled()
             raise ValueError
         assert model.training is mode and torch.is_grad_enabled()
+
+
+def test_progress_counts_up_to_all_rows_and_a_stop_takes_effect_in_the_middle_of_a_batch(model, encoding):
+    questions = [[{"role": "user", "content": f"What is {n}?"}] for n in range(3)]
+    counted: list[float] = []
+    assert len(reply_to_all(model, encoding, questions, 8, progress=counted.append)) == 3
+    assert counted == sorted(counted) and counted[-1] == 3 and 0 < counted[0] < 1
+    stopping: list[float] = []
+    assert reply_to_all(model, encoding, questions, 64, lambda: len(stopping) >= 2, stopping.append) == []
+    assert len(stopping) == 2, "the third token is never written"

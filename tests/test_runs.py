@@ -214,16 +214,17 @@ def test_a_wish_to_stop_is_noticed_before_the_next_stage_and_forgotten_at_the_en
     assert not run.stop_wanted and run.state == "stopped"
 
 
-def test_a_long_part_says_every_ten_seconds_how_far_it_is_and_hears_a_wish_to_stop(run):
-    seconds = iter([0, 4, 11, 12, 20])
-    count = run.pace("{done} rows are prepared.", clock=lambda: next(seconds))
-    for _ in range(3):
-        count(1000)
-    told = [event.message for event in run.events() if event.type == "message"]
-    assert told == ["2,000 rows are prepared."]
+def test_a_long_stage_counts_once_a_second_and_hears_a_wish_to_stop(run):
+    seconds = iter([0, 0.4, 1.1, 1.2, 1.9])
+    count = run.counting("prepared", 5000, clock=lambda: next(seconds))
+    for done in (1000, 2000, 3000):
+        count(done)
+    assert [event.data for event in run.events() if event.type == "progress"] == [
+        {"what": "prepared", "done": 2000, "of": 5000}
+    ]
     run.stop()
     with pytest.raises(Stopped):
-        count(1000)
+        count(4000)
 
 
 def test_a_shutdown_is_told_from_a_stop_that_a_person_wished(run):

@@ -9,13 +9,13 @@ from typing import Any
 
 import gradio as gr
 
-from ftui.check import numbers
+from ftui.check import numbers, suited
 from ftui.config import RunConfig, checked
 from ftui.dataset import DatasetSource, Rows
 from ftui.doctor import apply_fix
 from ftui.errors import UserError
 from ftui.runs import RunStore
-from ftui.template import PromptTemplate, propose
+from ftui.template import PromptTemplate, Proposal, propose
 from ftui.template.mapping import NAMED, PARTS, ROLES, WRITTEN, roles_in, with_role
 from ftui.ui.downloads import downloads
 from ftui.ui.fieldset import Fields, Form, fieldset, tell
@@ -115,6 +115,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
     table = [rows, *mapping.values()]
     parts = [own[f"template.{part}"] for part in PARTS]
     proposed = [recognized, *parts]
+    fitted = Form({path: box for path, box in shown.by_path.items() if path.startswith(_SUITED)})
     private = {"api_visibility": "private", "show_progress": "minimal"}
 
     def show_rows(*values: Any) -> list[Any]:
@@ -123,12 +124,21 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
         except UserError as error:
             raise tell(error) from None
 
-    def propose_template(*values: Any) -> list[Any]:
+    def propose_template(request: gr.Request, *values: Any) -> list[Any]:
         try:
-            found = _load(reading, values)
-            return [*_table(found), *_proposal(found)]
+            found = _load(shown, values)
+            proposal = propose(found)
         except UserError as error:
             raise tell(error) from None
+        sentences, boxes, chosen = *_proposal(found, proposal), [gr.skip() for _ in fitted.inputs]
+        try:
+            template = proposal.template.model_dump() if proposal.template else _any_template(found)
+            config = suited(RunConfig.parse(shown.nested(values) | {"template": template, "split": {}}), found)
+            sentences.append(_chosen(config, Voice(request)))
+            chosen = fitted.fill(config)
+        except UserError:  # the check, which comes next, says it
+            pass
+        return [*_table(found), "\n\n".join(sentences), *boxes, *chosen]
 
     def keep_uploads(uploaded: list[str]) -> str:
         try:
@@ -196,7 +206,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
     kept = upload.upload(keep_uploads, upload, path, **private)
     written = paste.click(keep_text, pasted, path, **private)
     for chosen in (path.input, read.click, kept.success, written.success):
-        chosen(propose_template, reading.inputs, [*table, *proposed], **private).success(
+        chosen(propose_template, shown.inputs, [*table, *proposed, *fitted.inputs], **private).success(
             check_rows, [before, *asking], checked, **private
         )
     gr.on([look.click, order.input, search.submit], check_rows, [before, *asking], checked, **private)
@@ -231,6 +241,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
     return own
 
 
+_SUITED = ("training.", "evaluation.", "split.", "watch_prompts")
 _LABELS = {
     "system": "System", "question": "Question", "context": "Context", "answer": "Answer", "reasoning": "Reasoning",
     "history": "History", "messages": "Conversations", "tools": "Tools", "text": "Text",
@@ -256,9 +267,9 @@ def _mapping(template: PromptTemplate) -> Fields:
     return made
 
 
-def _load(reading: Form, values: tuple[Any, ...]) -> Rows:
+def _load(form: Form, values: tuple[Any, ...]) -> Rows:
     """The first rows, read as the form says."""
-    source = checked(DatasetSource, reading.nested(values)["dataset"])
+    source = checked(DatasetSource, form.nested(values)["dataset"])
     return source.model_copy(update={"limit": min(source.limit or PREVIEWED_ROWS, PREVIEWED_ROWS)}).load()
 
 
@@ -270,14 +281,29 @@ def _table(rows: Rows) -> list[Any]:
     return [{"headers": columns, "data": head}, *(gr.Dropdown(choices=choices) for _ in _LABELS)]
 
 
-def _proposal(rows: Rows) -> list[Any]:
-    """What was recognized, in a sentence, and the template that follows from it."""
-    proposal = propose(rows)
+def _any_template(rows: Rows) -> dict[str, str]:
+    """As long as nobody has said what asks and what answers: rows as long as all their columns together."""
+    *asked, last = (f"{{{{{column}}}}}" for column in rows.columns)
+    return {"prompt": "\n".join(asked), "completion": last} if asked else {"text": rows.columns[0]}
+
+
+def _chosen(config: RunConfig, voice: Voice) -> str:
+    """What the settings became with these rows, in a sentence."""
+    return voice(
+        "Chosen for these rows: {epochs} epochs, rows of up to {longest} tokens, answers of up to {answer}. You can change it under Train.",
+        epochs=f"{config.training.num_train_epochs:g}",
+        longest=voice.number(config.training.max_length),
+        answer=voice.number(config.evaluation.max_new_tokens),
+    )
+
+
+def _proposal(rows: Rows, proposal: Proposal) -> tuple[list[str], list[str]]:
+    """What was recognized, in sentences, and the template that follows from it."""
     sentences = [f"**{len(rows):,} × {len(rows.columns)}.** {escape(proposal.sentence)}", *map(escape, rows.notes)]
     if rows.problems:
         sentences.append(f"**{len(rows.problems)} ✗** {escape(str(rows.problems[0]))}")
     boxes = [(getattr(proposal.template, part) or "") if proposal.template else "" for part in PARTS]
-    return ["\n\n".join(sentences), *boxes]
+    return sentences, boxes
 
 
 def _cell(value: object) -> str:

@@ -48,6 +48,7 @@ class Form:
     """All inputs of the page that make a run, by their paths. The form is the session's state; this only translates."""
 
     def __init__(self, fields: Fields) -> None:
+        self.by_path = fields
         self.paths = list(fields)
         self.inputs = list(fields.values())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ftui.evaluate import is_exact
+from ftui.evaluate import FEWEST_ROWS, is_exact
 from ftui.plan import Plan
 from ftui.runs import WORKING, Event, Run
 from ftui.ui.language import Voice
@@ -20,6 +20,12 @@ PHASES = {
     "stopped": "Stopped",
     "failed": "Failed",
     "interrupted": "Interrupted",
+}
+PROGRESS = {
+    "prepared": "{done} of {of} rows prepared",
+    "answered": "{done} of {of} rows answered",
+    "written": "{done} of {of} GB written",
+    "compared": "{done} of {of} rows compared",
 }
 CURVE_POINTS = 400
 PROOF_ROWS = 12
@@ -50,7 +56,10 @@ def status_html(run: Run, state: str, events: list[Event], voice: Voice) -> str:
     if run.stop_wanted and state in WORKING:
         sentence = voice("Training stops after this step; what was learned is kept.")
     facts, share = [], 0.0
-    if last:
+    if works_on := _progress(state, events, voice):
+        fact, share = works_on
+        facts.append(fact)
+    elif last:
         share = last["step"] / max(last["steps"], 1)
         facts.append(voice("step {step} of {steps}", step=last["step"], steps=last["steps"]))
         if state == "training" and last["step"] < last["steps"]:
@@ -73,6 +82,23 @@ def status_html(run: Run, state: str, events: list[Event], voice: Voice) -> str:
         f"<span>{escape(sentence)}</span></p>{bar}<p class='numbers'>{' · '.join(map(escape, facts))}</p><p class='quiet'>{escape(legend)}</p>"
         f"<p class='quiet'>{escape(run.run_id)} · {escape(run.base_model)}</p></div>"
     )
+
+
+def _progress(state: str, events: list[Event], voice: Voice) -> tuple[str, float] | None:
+    """How far the stage at work is, in words and as a share; None for training, whose steps say it, and before any count."""
+    if state not in WORKING:
+        return None
+    for event in reversed(events):
+        if event.type in ("state", "metrics"):
+            return None
+        if event.type == "progress":
+            done, of = event.data["done"], max(event.data["of"], 1)
+            words = PROGRESS[event.data["what"]]
+            unit, decimals = (1e9, 1) if event.data["what"] == "written" else (1, 0)
+            return voice(
+                words, done=voice.number(int(done) / unit, decimals), of=voice.number(of / unit, decimals)
+            ), min(done / of, 1.0)
+    return None
 
 
 def _planned_beside_actual(events: list[Event], measured: list[dict[str, Any]], voice: Voice) -> str | None:
@@ -145,6 +171,8 @@ def proof_html(run: Run, voice: Voice) -> str:
         "not better": "The tuned model is not shown to be better than the base.",
         "too few rows": "Too few held-out rows ({rows}) for a verdict; it takes 20.",
     }[report["verdict"]]
+    if report["verdict"] == "too few rows" and report.get("limit", FEWEST_ROWS) < FEWEST_ROWS:
+        sentence = "A quick check: it works. {rows} rows show no more than that; a verdict takes 20."
     base, tuned, difference = report["systems"]["zero_shot"], report["systems"]["tuned"], report["difference"]
     numbers = ""
     for name, key, decimals in (("Loss", "loss", 3), ("exact matches", "exact_match", 0)):
