@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 from ftui.chat import ChatSettings
 from ftui.config import EvaluationSettings, LoraSettings, QuantizationSettings, RunConfig, TrainingSettings, presets
 from ftui.dataset import DatasetSource, SplitSettings
+from ftui.doctor.problem import some_rows
+from ftui.errors import UserError
 from ftui.ui.language import SPANISH, Voice
+from ftui.ui.sentences import SENTENCES, WORDS
 
 HOME = Path(__file__).parents[1] / "ftui"
 DRAWN = (
@@ -44,7 +48,44 @@ def test_no_translation_is_left_over():
     assert [english for english in SPANISH if re.sub(r"\s+", " ", english) not in said] == []
 
 
-@pytest.mark.parametrize(("english", "spanish"), SPANISH.items())
+def core_strings() -> set[str]:
+    """Every string of the code, with {} for each blank."""
+    found = set()
+    for path in HOME.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
+                found.add(without_names("".join(parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and path.name != "sentences.py":
+                found.add(without_names(node.value))
+    return found
+
+
+def without_names(sentence: str) -> str:
+    return re.sub(r"{\w*}", "{}", sentence)
+
+
+def test_every_sentence_that_is_translated_is_one_that_the_core_says():
+    said = core_strings()
+    assert [english for english in SENTENCES if without_names(english) not in said] == []
+
+
+def test_what_the_core_says_is_said_in_spanish_with_what_it_named():
+    spanish = Voice(None)
+    spanish.spanish = True
+    with pytest.raises(UserError) as caught:
+        RunConfig.load("starter", ["training.learning_rate=-1", "lora.r=0", "training.max_steps=many"])
+    assert spanish.known(str(caught.value)) == (
+        "lora.r: debe ser mayor o igual que 1, no 0. · training.max_steps: debe ser un número entero, no 'many'. · "
+        "training.learning_rate: debe ser mayor que 0, no -1."
+    )
+    assert Voice(None).known(str(caught.value)) == str(caught.value)
+    problem = f"{some_rows([4, 8])}: the same prompt and answer as an earlier row. They weigh double."
+    assert spanish.known(problem).startswith("2 filas (5, 9): misma pregunta")
+    assert spanish.known("Nobody has translated this.") == "Nobody has translated this."
+
+
+@pytest.mark.parametrize(("english", "spanish"), {**SPANISH, **SENTENCES, **WORDS}.items())
 def test_a_translation_fills_the_same_blanks(english, spanish):
     if "{{" not in english:
         assert sorted(re.findall(r"{(\w+)}", english)) == sorted(re.findall(r"{(\w+)}", spanish))

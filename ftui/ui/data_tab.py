@@ -153,12 +153,20 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
             raise tell(error) from None
 
     def check_rows(request: gr.Request, before: list[str], order: str, search: str, *values: Any) -> list[Any]:
+        voice = Voice(request)
         try:
-            config, voice = shown.read(values), Voice(request)
+            config = shown.read(values)
             found = preview.look(config)
             examined = numbers(config, found)
         except UserError as error:  # in the place of what was shown before, which is no longer true
-            return [error_html(error), "", gr.Row(visible=bool(before)), gr.Dropdown(choices=[], value=None), 0, ""]
+            return [
+                error_html(error, voice),
+                "",
+                gr.Row(visible=bool(before)),
+                gr.Dropdown(choices=[], value=None),
+                0,
+                "",
+            ]
         fixes = [(problem.fix.title, problem.code) for problem in found.problems if problem.fix]
         picked = chosen_rows(found, order, search)
         return [

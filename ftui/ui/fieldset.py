@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
+from gradio.context import LocalContext
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ftui.config import RunConfig
 from ftui.errors import UserError
-from ftui.ui.language import say
+from ftui.ui.language import Voice, say
 
 Fields = dict[str, gr.components.Component]
 COMMA_LISTS = ("lora.target_modules", "evaluation.metrics", "evaluation.baselines")
@@ -124,7 +125,8 @@ def remember(fields: Fields, kept: gr.BrowserState, studio: gr.Blocks) -> gr.eve
 
 
 def tell(error: UserError) -> gr.Error:
-    """The core's sentence as the page shows it."""
+    """The core's sentence as the page shows it, in the language of whoever asked."""
     from html import escape
 
-    return gr.Error(escape(str(error), quote=False), duration=20, print_exception=False)
+    said = Voice(LocalContext.request.get(None)).known(str(error))
+    return gr.Error(escape(said, quote=False), duration=20, print_exception=False)

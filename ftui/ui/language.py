@@ -7,8 +7,15 @@ Labels that never change are translated in the browser (`say`); what the server 
 from __future__ import annotations
 
 import hashlib
+import re
+from functools import cache
 
 import gradio as gr
+
+from ftui.ui.sentences import SENTENCES, WORDS
+
+BLANK = r"{(\w+)}"
+NESTED = ("reason", "rows", "error")
 
 SPANISH = {
     # the frame
@@ -335,6 +342,31 @@ SPANISH = {
 }
 
 
+def _in_spanish(sentence: str) -> str:
+    """What the core said, blanks filled as it filled them."""
+    if sentence in SPANISH:
+        return SPANISH[sentence]
+    for pattern, spanish in _patterns():
+        if found := pattern.fullmatch(sentence):
+            blanks = {name: _in_spanish(said) if name in NESTED else said for name, said in found.groupdict().items()}
+            return spanish.format(**blanks)
+    return sentence
+
+
+@cache
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    """Those with the most words of their own first, so that none is taken for a shorter one."""
+    known = {**SPANISH, **SENTENCES, **WORDS}
+    with_most_words = sorted(known, key=lambda english: -len(re.sub(BLANK, "", english)))
+    return [(re.compile(_as_pattern(english), re.DOTALL), known[english]) for english in with_most_words]
+
+
+def _as_pattern(english: str) -> str:
+    *parts, end = re.split(BLANK, english)
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return "".join(f"{re.escape(words)}(?P<{name}>.*?)" for words, name in pairs) + re.escape(end)
+
+
 def say(english: str) -> object:
     """A label in the language of the browser that shows it."""
     return gr.I18n()(_key(english))
@@ -370,8 +402,10 @@ class Voice:
         return (SPANISH[english] if self.spanish else english).format(**values)
 
     def known(self, sentence: str) -> str:
-        """A sentence that the core wrote, translated where it is known."""
-        return SPANISH.get(sentence, sentence) if self.spanish else sentence
+        """A sentence that the core wrote, translated where it is known. Mistakes that were joined are told apart."""
+        if not self.spanish:
+            return sentence
+        return " · ".join(_in_spanish(mistake) for mistake in sentence.split(" · "))
 
     def number(self, value: float, decimals: int = 0) -> str:
         text = f"{value:,.{decimals}f}"

@@ -41,8 +41,8 @@ def plan_html(plan: Plan, voice: Voice) -> str:
         disk=voice.number(plan.disk_bytes / 1e9, 1),
     )
     mark = {"fits": "good", "tight": "warn", "does not fit": "bad"}[plan.verdict]
-    advice = f"<p class='warn'>{escape(plan.advice)}</p>" if plan.advice else ""
-    basis = f"<details><summary class='quiet'>{escape(voice('estimate'))}</summary><p class='quiet'>{escape(plan.basis)}</p></details>"
+    advice = f"<p class='warn'>{escape(voice.known(plan.advice))}</p>" if plan.advice else ""
+    basis = f"<details><summary class='quiet'>{escape(voice('estimate'))}</summary><p class='quiet'>{escape(voice.known(plan.basis))}</p></details>"
     return f"<div class='card plan'><p><b class='{mark}'>{escape(voice(plan.verdict))}</b> {escape(numbers)}</p>{advice}{basis}</div>"
 
 
@@ -218,9 +218,9 @@ def _proof_row(example: dict[str, Any]) -> str:
     return f"<tr><th scope='row'>{_short(example['prompt'], 160)}</th>{cells}</tr>"
 
 
-def log_html(events: list[Event]) -> str:
+def log_html(events: list[Event], voice: Voice) -> str:
     lines = "".join(
-        f"<p class='{event.level}'><time>{escape(event.time[11:19])}</time> {escape(event.message)}</p>"
+        f"<p class='{event.level}'><time>{escape(event.time[11:19])}</time> {escape(voice.known(event.message))}</p>"
         + (f"<pre>{escape(event.data['trace'])}</pre>" if event.data.get("trace") else "")
         for event in events
         if event.type in ("state", "message", "resumed")

@@ -52,12 +52,11 @@ def model_tab(first: RunConfig, studio: gr.Blocks) -> Fields:
         api_visibility="private",
     )
     def show_model(base_model: str, revision: str, request: gr.Request) -> str:
+        voice = Voice(request)
         try:
-            return _card(
-                describe(str(base_model or "").strip(), revision or None, report=lambda _: None), Voice(request)
-            )
+            return _card(describe(str(base_model or "").strip(), revision or None, report=lambda _: None), voice)
         except UserError as error:
-            return error_html(error)
+            return error_html(error, voice)
 
     return {"base_model": base_model, "revision": revision, "chat_template": chat_template}
 
@@ -78,6 +77,6 @@ def _card(facts: ModelFacts, voice: Voice) -> str:
     cells = "".join(
         f"<tr><th scope='row'>{escape(voice(name))}</th><td>{escape(value)}</td></tr>" for name, value in rows.items()
     )
-    verdict = facts.problem or voice("This model can be tuned.")
+    verdict = voice.known(facts.problem) if facts.problem else voice("This model can be tuned.")
     mark = "bad" if facts.problem else "good"
     return f"<div class='card'><p class='{mark}'>{escape(verdict)}</p><table class='facts'>{cells}</table></div>"

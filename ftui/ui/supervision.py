@@ -70,9 +70,9 @@ def _token(token: TokenView) -> str:
     return f"<span class='{kind}' title='{token.id}: {escape(repr(token.text), quote=True)}'>{text}</span>"
 
 
-def error_html(error: UserError) -> str:
+def error_html(error: UserError, voice: Voice) -> str:
     """What stands in the way, where the result would stand."""
-    return f"<div class='card'><p class='bad'>{escape(str(error))}</p></div>"
+    return f"<div class='card'><p class='bad'>{escape(voice.known(str(error)))}</p></div>"
 
 
 def facts_html(found: dict[str, Any], voice: Voice) -> str:
@@ -99,7 +99,7 @@ def facts_html(found: dict[str, Any], voice: Voice) -> str:
         limit=voice.number(tokens["max_length"]),
         **{name: voice.number(tokens[name]) for name in ("p50", "p95", "max")},
     )
-    notes = "".join(f"<p class='warn'>{escape(note)}</p>" for note in found["notes"])
+    notes = "".join(f"<p class='warn'>{escape(voice.known(note))}</p>" for note in found["notes"])
     return (
         f"<div class='card'><p>{escape(' · '.join(facts))}</p>{_histogram(tokens)}"
         f"<p class='quiet'>{escape(lengths)}</p>{notes}</div>"
@@ -123,7 +123,7 @@ def problems_html(found: dict[str, Any], voice: Voice) -> str:
         return f"<div class='card'><p class='good'>{escape(voice('The doctor found nothing wrong with these rows.'))}</p></div>"
     rows = "".join(
         f"<tr><td class='{problem['severity']}'>{escape(voice(problem['severity']))}</td><td>{problem['count']:,}</td>"
-        f"<td><code>{escape(problem['code'])}</code> {escape(problem['message'])}</td></tr>"
+        f"<td><code>{escape(problem['code'])}</code> {escape(voice.known(problem['message']))}</td></tr>"
         for problem in found["problems"]
     )
     title = escape(voice("What the doctor found"))

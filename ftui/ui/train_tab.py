@@ -115,11 +115,12 @@ def train_tab(
     def show_run(request: gr.Request) -> list[Any]:
         return _snapshot(store, trainer, Voice(request))
 
-    def objections(config: RunConfig, anyway: bool) -> bool:
+    def objections(config: RunConfig, anyway: bool, voice: Voice) -> bool:
         """Whether the doctor holds this run back; says so."""
         errors = [] if anyway else preview.look(config).errors
         if errors:
-            gr.Warning(escape(" · ".join(problem.message for problem in errors[:5]), quote=False), duration=20)
+            said = " · ".join(voice.known(problem.message) for problem in errors[:5])
+            gr.Warning(escape(said, quote=False), duration=20)
         return bool(errors)
 
     starting = {"api_visibility": "private", "trigger_mode": "once"}
@@ -137,7 +138,7 @@ def train_tab(
     ) -> list[Any]:
         try:
             config = lengthened(form.read(values), length)
-            held = objections(config, anyway)
+            held = objections(config, anyway, Voice(request))
             if not held:
                 carry_out(config)
         except UserError as error:
@@ -178,7 +179,7 @@ def train_tab(
             found = preview.look(config)
             return plan_html(plan_of(config, found.examples, found.model_config, this_device()), Voice(request))
         except UserError as error:
-            return f"<p class='quiet'>{escape(str(error))}</p>"
+            return f"<p class='quiet'>{escape(Voice(request).known(str(error)))}</p>"
 
     planning = {"api_visibility": "private", "show_progress": "hidden"}
     typed = [box.blur for path, box in before.items() if path.startswith("training.") and isinstance(box, gr.Textbox)]
@@ -307,7 +308,7 @@ def _snapshot(store: RunStore, trainer: BackgroundTrainer, voice: Voice) -> list
         gr.LinePlot(curve, visible=curve is not None, x_title=voice("step"), y_title=voice("Loss")),
         watched_html(events, voice),
         proof_html(run, voice) if ended else "",
-        log_html(events),
+        log_html(events, voice),
         gr.Button(interactive=not works),
         gr.Button(interactive=works and not run.stop_wanted),
         gr.Button(visible=ended and (run.merged_dir.is_dir() or run.adapter_dir.is_dir())),
