@@ -178,7 +178,9 @@ def _event_line(event: Any) -> str:
             else (event.data["validation_loss"], "validation loss")
         )
         return f"  step {event.data['step']} of {event.data['steps']}: {name} {loss:.4f}, {event.data['tokens_per_second']:.0f} tokens/s"
-    return f"  asked at step {event.data['step']}: {event.data['reply'][:150]!r}"
+    if event.type == "sample":
+        return f"  asked at step {event.data['step']}: {event.data['reply'][:150]!r}"
+    return ""
 
 
 def _chat(options: argparse.Namespace) -> dict[str, Any] | None:

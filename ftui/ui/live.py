@@ -142,22 +142,18 @@ def watched_html(events: list[Event], voice: Voice) -> str:
         return ""
     steps = sorted({sample["step"] for sample in samples})
     columns = [steps[0], *steps[1:][-2:]]
-    head = "".join(
-        f"<th scope='col'>{escape(voice('before') if step == 0 else voice('step {step}', step=step))}</th>"
-        for step in columns
-    )
+    names = {step: escape(voice("before") if step == 0 else voice("step {step}", step=step)) for step in columns}
+    head = "".join(f"<th scope='col'>{name}</th>" for name in names.values())
     body = ""
     for prompt in dict.fromkeys(sample["prompt"] for sample in samples):
         replies = {sample["step"]: sample["reply"] for sample in samples if sample["prompt"] == prompt}
         body += (
             f"<tr><th scope='row'>{_short(prompt, 160)}</th>"
-            + "".join(f"<td>{_short(replies.get(step, ''), 220)}</td>" for step in columns)
+            + "".join(f"<td data-label='{names[step]}'>{_short(replies.get(step, ''), 220)}</td>" for step in columns)
             + "</tr>"
         )
     title, question = escape(voice("Watch it learn")), escape(voice("Question"))
-    return (
-        f"<div class='card'><h3>{title}</h3><table class='grid'><tr><th>{question}</th>{head}</tr>{body}</table></div>"
-    )
+    return f"<div class='card'><h3>{title}</h3><table class='grid stacks'><tr><th>{question}</th>{head}</tr>{body}</table></div>"
 
 
 def proof_html(run: Run, voice: Voice) -> str:
@@ -193,11 +189,11 @@ def proof_html(run: Run, voice: Voice) -> str:
     )
     merged = _merge_sentence(proof, voice) if proof else ""
     head = "".join(f"<th scope='col'>{escape(voice(name))}</th>" for name in ("Question", "Expected", "Base", "Tuned"))
-    rows = "".join(_proof_row(example) for example in report["examples"][:PROOF_ROWS])
+    rows = "".join(_proof_row(example, voice) for example in report["examples"][:PROOF_ROWS])
     return (
         f"<div class='card'><h3>{escape(voice('Base beside tuned'))}</h3><p class='verdict'>{escape(voice(sentence, rows=report['rows']))}</p>{table}"
         f"<p class='quiet'>{escape(basis)} {escape(spread)}</p><p class='quiet'>{escape(merged)}</p>"
-        f"<table class='grid'><tr>{head}</tr>{rows}</table></div>"
+        f"<table class='grid stacks'><tr>{head}</tr>{rows}</table></div>"
     )
 
 
@@ -212,9 +208,11 @@ def _merge_sentence(proof: dict[str, Any], voice: Voice) -> str:
     )
 
 
-def _proof_row(example: dict[str, Any]) -> str:
+def _proof_row(example: dict[str, Any], voice: Voice) -> str:
     right = "right" if is_exact(example["tuned"], example["expected"]) else "wrong"
-    cells = f"<td>{_short(example['expected'], 200)}</td><td>{_short(example['zero_shot'], 200)}</td><td class='{right}'>{_short(example['tuned'], 200)}</td>"
+    cells = ""
+    for name, key, mark in (("Expected", "expected", ""), ("Base", "zero_shot", ""), ("Tuned", "tuned", right)):
+        cells += f"<td class='{mark}' data-label='{escape(voice(name))}'>{_short(example[key], 200)}</td>"
     return f"<tr><th scope='row'>{_short(example['prompt'], 160)}</th>{cells}</tr>"
 
 

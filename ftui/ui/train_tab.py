@@ -237,8 +237,9 @@ def train_tab(
         filled.then(*shows_strength, **instant)
     for filled in (chosen, written, changed):
         filled.then(*shows_plan, **planning)
-    gr.on([tab.select, *(box.blur for box in strong.inputs)], *shows_strength, **instant)
-    gr.on([tab.select, length.input, *typed], *shows_plan, **planning)
+    latest = {"trigger_mode": "always_last"}  # else a change is passed over while an older one is worked on
+    gr.on([tab.select, *(box.blur for box in strong.inputs)], *shows_strength, **instant, **latest)
+    gr.on([tab.select, length.input, *typed], *shows_plan, **planning, **latest)
     return to_chat
 
 
