@@ -11,15 +11,25 @@ import errno
 import json
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftui.errors import UserError
 
 SHAPES = ("openai", "sharegpt", "alpaca", "prompt-completion")  # as in shapes.py, which --help does not wait for
 
+if TYPE_CHECKING:
+    from ftui.runs import Run
+
+SIGTERM_SECONDS = 20
+OVERDUE = (
+    "Another process of this run died, or ftui was shut down in the middle of a long step. "
+    "Resume goes on from the newest checkpoint."
+)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning workers starve the page and each other
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
@@ -123,9 +133,14 @@ def _check(options: argparse.Namespace) -> dict[str, Any]:
 def _train(options: argparse.Namespace) -> dict[str, Any]:
     from ftui.config import RunConfig
     from ftui.device import Lease
-    from ftui.loop import carry_out, summary
+    from ftui.loop import accompany, carry_out, summary
+    from ftui.ranks import join_ranks
     from ftui.runs import RunStore
 
+    ranks = join_ranks()
+    if not ranks.is_first:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # rank 0 stops all after the same step
+        sys.exit(0 if accompany(ranks) else 1)
     store = RunStore(options.runs)
     if options.resume and options.config:
         raise UserError("A resumed run has its config already. Give --resume RUN alone, or a CONFIG for a new run.")
@@ -138,6 +153,8 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
         with run.held():  # the wish to stop a run that another process works on stays
             run.forget_stop()
     signal.signal(signal.SIGTERM, lambda *_: run.stop("shutdown"))
+    if ranks.count > 1:
+        _end_in_time(run)
     print(f"Run {run.run_id}", flush=True)
     done = threading.Event()
     printer = threading.Thread(
@@ -145,13 +162,38 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     )
     printer.start()
     try:
-        state = carry_out(run, Lease())
+        state = carry_out(run, Lease(), ranks)
     finally:
         done.set()
         printer.join()
     if state == "failed":
-        raise UserError(run.events()[-1].message)
+        raise UserError(next(event.message for event in reversed(run.events()) if event.type == "state"))
     return summary(run)
+
+
+def _end_in_time(run: Run) -> None:
+    """Ends the run in a sentence when, after SIGTERM, it does not end by itself, as beside a dead rank on a GPU.
+
+    Python's own handlers wait for the main thread, which may wait for the dead one; the descriptor is written at once.
+    The launcher kills 30 seconds after SIGTERM.
+    """
+    from ftui.runs import WORKING
+
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno())
+
+    def wait() -> None:
+        with reader, writer:
+            while reader.recv(1)[0] != signal.SIGTERM:
+                pass
+        time.sleep(SIGTERM_SECONDS)
+        if run.state in WORKING:
+            run.end("failed", OVERDUE, "error")
+            print(f"ftui: {OVERDUE}", file=sys.stderr, flush=True)
+            os._exit(2)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _print_events(run: Any, done: threading.Event, printed: int) -> None:

@@ -173,16 +173,16 @@ class TrainingSettings(Settings):
         42, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same data, same machine: same run."
     )
 
-    def steps(self, rows: int) -> int:
+    def steps(self, rows: int, processes: int = 1) -> int:
         """Optimizer steps on `rows` rows."""
         if self.max_steps > 0:
             return self.max_steps
-        per_epoch = ceil(ceil(rows / self.per_device_train_batch_size) / self.gradient_accumulation_steps)
-        return ceil(per_epoch * self.num_train_epochs)
+        batches = ceil(ceil(rows / self.per_device_train_batch_size) / processes)
+        return ceil(ceil(batches / self.gradient_accumulation_steps) * self.num_train_epochs)
 
-    def check_every(self, rows: int) -> int:
+    def check_every(self, rows: int, processes: int = 1) -> int:
         """Steps between two checks."""
-        steps = self.steps(rows)
+        steps = self.steps(rows, processes)
         return max(1, min(steps, ceil(self.eval_steps * steps if self.eval_steps < 1 else self.eval_steps)))
 
 

@@ -24,6 +24,7 @@ from ftui.merge import PROVEN_ROWS, Rounding, as_trained, merge, prove
 from ftui.models import check_tunable, hub_name, load_model, load_tokenizer, model_folder, origin, place_for
 from ftui.models.facts import read_json
 from ftui.plan import plan_of
+from ftui.ranks import ALONE, Ranks, is_lost_rank
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
 from ftui.train import Trained, train
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 REPLY_SECONDS = 600  # a run waits for a reply that is being written
 
 
-def carry_out(run: Run, lease: Lease) -> str:
+def carry_out(run: Run, lease: Lease, ranks: Ranks = ALONE) -> str:
     """Carries a run out to its end, whatever that is, and returns its last state. Every failure is written to the run.
 
     A run that was interrupted, stopped or failed goes on from its newest complete checkpoint. UserError for a finished
@@ -45,32 +46,55 @@ def carry_out(run: Run, lease: Lease) -> str:
             f"Run {run.run_id} is done, and a finished run is not trained again. Start a new one with its config."
         )
     with run.held(), lease.held_by(f"run {run.run_id}", timeout=REPLY_SECONDS):
-        _carry_out(run, lease)
+        _carry_out(run, lease, ranks)
     return run.written_state
 
 
-def _carry_out(run: Run, lease: Lease) -> None:
+def accompany(ranks: Ranks) -> bool:
+    """The part of every rank but the first: it learns its share of the rows. Rank 0 says which run, and writes all of it.
+
+    Returns whether it came to its end. A failure of this rank alone is written to the run; rank 0 ends it.
+    """
+    run = None
     try:
-        _loop(run)
+        run = Run(Path(ranks.share(None)))
+        base_dir = model_folder(run.config.base_model, run.config.revision)
+        encoding = Encoding(load_tokenizer(base_dir), run.config.chat_template)
+        train(run, load_model(base_dir, run.config.quantization), encoding, prepare(run.config, encoding), ranks)
+        return True
+    except Exception as error:
+        if run and run.path.is_dir() and not is_lost_rank(error):
+            trace = "" if isinstance(error, UserError) else traceback.format_exc()
+            said = f"Process {ranks.index + 1} of {ranks.count}: {explain_failure(error)}"
+            run.log("message", said, "error", rank=ranks.index, trace=trace)
+        return False
+
+
+def _carry_out(run: Run, lease: Lease, ranks: Ranks) -> None:
+    try:
+        _loop(run, ranks)
     except Stopped:
-        _end_early(run)
+        _end_early(run, is_one_of_several=ranks.count > 1)
     except (
         Exception,
         SystemExit,
     ) as error:  # a run must never end silently; the sentence is for a person, the trace for us
         lease.note(error)
         trace = "" if isinstance(error, UserError) else traceback.format_exc()
-        run.end("failed", explain_failure(error), "error", trace=trace)
+        said = _lost_rank(run) if is_lost_rank(error) else explain_failure(error)
+        run.end("failed", said, "error", trace=trace)
     finally:
         release_memory()
 
 
-def _end_early(run: Run, steps: int | None = None) -> None:
-    """The last state of a run that was asked to stop: what is kept, and how it goes on."""
+def _end_early(run: Run, steps: int | None = None, is_one_of_several: bool = False) -> None:
+    """The last state of a run that was asked to stop: what is kept, and how it goes on.
+
+    Beside others, a shutdown between steps may also come from the launcher, which ends all ranks when one has died.
+    """
     if run.shutting_down:
-        return run.end(
-            "interrupted", "ftui was shut down. The work so far is saved; Resume goes on from there.", "warning"
-        )
+        cause = "ftui was shut down, or another process of this run died" if is_one_of_several else "ftui was shut down"
+        return run.end("interrupted", f"{cause}. The work so far is saved; Resume goes on from there.", "warning")
     if not run.adapter_dir.is_dir():
         return run.end("stopped", "Stopped before training began; nothing was learned.", "warning")
     after = f" after {steps} steps" if steps is not None else ""
@@ -79,6 +103,15 @@ def _end_early(run: Run, steps: int | None = None) -> None:
         f"Stopped{after}. What was learned is kept in the adapter: chat with it, merge it, or resume.",
         "warning",
     )
+
+
+def _lost_rank(run: Run) -> str:
+    """Another rank died; its last words of this sitting, where it had any."""
+    words = None
+    for event in run.events():
+        words = event.message if "rank" in event.data else None if event.data.get("state") == "preparing" else words
+    reason = words or "It left no word: perhaps the system ended it for lack of memory."
+    return f"Another process of this run died. {reason} Resume goes on from the newest checkpoint."
 
 
 def explain_failure(error: BaseException) -> str:
@@ -104,7 +137,7 @@ def is_disk_full(error: BaseException) -> bool:
     return cause is not None and is_disk_full(cause)
 
 
-def _loop(run: Run) -> None:
+def _loop(run: Run, ranks: Ranks) -> None:
     config = run.config
     with run.stage("preparing", "Reading the rows and the model."):
         base_dir = model_folder(
@@ -126,7 +159,11 @@ def _loop(run: Run) -> None:
             f"{len(examples.train)} rows to learn from, {len(examples.validation)} to watch, {len(examples.test)} kept out for the test.",
         )
         run.log("message", f"Base model: {origin(config.base_model, base_dir)}. Computing in {_precision(run)}.")
-        _plan(run, base_dir, examples)
+        if ranks.count == 1:
+            _plan(run, base_dir, examples)
+        else:
+            run.log("message", f"{ranks.count} processes learn together.")
+        ranks.share(str(run.path.resolve()))
         model = load_model(base_dir, config.quantization)
     test = examples.test[: config.evaluation.limit]
     before = _saved_answers(run)
@@ -136,7 +173,7 @@ def _loop(run: Run) -> None:
             if not run.stop_wanted:
                 run.write("base_answers.json", json.dumps(before, ensure_ascii=False))
     with run.stage("training", f"Learning from {len(examples.train)} rows."):
-        trained = train(run, model, encoding, examples)
+        trained = train(run, model, encoding, examples, ranks)
     run.log(
         "message",
         f"The adapter is saved: {trained.steps} steps.",

@@ -71,12 +71,13 @@ def load_model(
 
 
 def _load(folder: Path, kind: str, options: dict[str, Any]) -> PreTrainedModel:
+    import torch
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=this_device().dtype,
-        device_map={"": 0 if kind == "cuda" else "cpu"},
+        device_map={"": torch.cuda.current_device() if kind == "cuda" else "cpu"},  # each rank has its own
         attn_implementation=_attention(folder),
         use_safetensors=True,
         trust_remote_code=False,
@@ -101,7 +102,8 @@ def quiet() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+    for said in (".*is_gradient_checkpointing.*", "`broadcast_buffers` is deprecated.*"):
+        warnings.filterwarnings("ignore", message=said)
 
 
 def _keep_unpacked(model: PreTrainedModel) -> None:

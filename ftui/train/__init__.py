@@ -6,14 +6,16 @@ This package does not know how rows were rendered, nor who watches.
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ftui.config import RunConfig
 from ftui.encoding import Encoding, Message
 from ftui.examples import Examples
+from ftui.ranks import ALONE, Ranks
 from ftui.runs import Run
 from ftui.train.checkpoints import complete_checkpoints, step_of
-from ftui.train.reporter import RESULTS, NotANumber, Reporter, callback_of
+from ftui.train.reporter import RESULTS, NotANumber, Reporter, callback_of, stopping
 from ftui.train.trainer import build_trainer
 
 if TYPE_CHECKING:
@@ -32,30 +34,40 @@ class Trained(NamedTuple):
     validation_loss: float | None
 
 
-def train(run: Run, model: PreTrainedModel, encoding: Encoding, examples: Examples) -> Trained:
+def train(
+    run: Run,
+    model: PreTrainedModel,
+    encoding: Encoding,
+    examples: Examples,
+    ranks: Ranks = ALONE,
+) -> Trained | None:
     """Trains an adapter on `model` (from `load_model`), from the newest complete checkpoint where there is one, and saves it.
 
+    Only rank 0 says and saves something; the others have nothing to return.
     UserError when the loss is not a number; the adapter of the last checkpoint is kept then.
     """
+    checkpoint = ranks.share(next(iter(complete_checkpoints(run.path / "checkpoints")), None))
     trainer = build_trainer(
         run.config,
         model,
         encoding,
         examples,
         run.path / "checkpoints",
-        lambda said: run.log("message", said, "warning"),
+        lambda said: run.log("message", said, "warning") if ranks.is_first else None,
+        ranks,
     )
-    checkpoint = next(iter(complete_checkpoints(run.path / "checkpoints")), None)
     reporter = Reporter(run, encoding, watch_questions(run.config, examples))
-    trainer.add_callback(callback_of(reporter))
-    if checkpoint:
-        run.log("resumed", f"Going on from the checkpoint of step {step_of(checkpoint)}.", step=step_of(checkpoint))
-    else:
-        reporter.ask(trainer.model, step=0)
+    trainer.add_callback(stopping(lambda: ranks.share(run.stop_wanted)))
+    if ranks.is_first:
+        trainer.add_callback(callback_of(reporter))
+        _begin(reporter, trainer.model, checkpoint)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except NotANumber as error:
         raise NotANumber(f"{error} {_keep_last_checkpoint(run, encoding)}") from None
+    ranks.part()
+    if not ranks.is_first:
+        return None
     trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
     with run.new_folder("adapter") as folder:
         trained.save_pretrained(folder)
@@ -63,6 +75,13 @@ def train(run: Run, model: PreTrainedModel, encoding: Encoding, examples: Exampl
     trainer.optimizer = trainer.lr_scheduler = None
     trainer.accelerator.free_memory()
     return Trained(trained, trainer.state.global_step, run.stop_wanted, reporter.train_loss, trainer.state.best_metric)
+
+
+def _begin(reporter: Reporter, model: PreTrainedModel, checkpoint: Path | None) -> None:
+    if checkpoint is None:
+        return reporter.ask(model, step=0)
+    step = step_of(checkpoint)
+    reporter.run.log("resumed", f"Going on from the checkpoint of step {step}.", step=step)
 
 
 def watch_questions(config: RunConfig, examples: Examples) -> list[list[Message]]:

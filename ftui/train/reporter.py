@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ftui.device import memory_used
@@ -125,12 +126,20 @@ def callback_of(reporter: Reporter) -> TrainerCallback:
             reporter.look()
             reporter.write_results()
 
-        def on_step_end(self, args, state, control, **kwargs):
-            if reporter.run.stop_wanted:
-                args.load_best_model_at_end = False  # what is kept is what was learned, not an earlier best
-                control.should_save = control.should_training_stop = True
-
         def on_train_end(self, args, state, control, **kwargs):
             reporter.write_results()
 
     return Callback()
+
+
+def stopping(wanted: Callable[[], bool]) -> TrainerCallback:
+    """Stops after a step for which `wanted` holds, saved."""
+    from transformers import TrainerCallback
+
+    class Stopping(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if wanted():
+                args.load_best_model_at_end = False  # what is kept is what was learned, not an earlier best
+                control.should_save = control.should_training_stop = True
+
+    return Stopping()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from ftui.device import is_out_of_memory, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import Examples
+from ftui.ranks import ALONE, Ranks
 from ftui.train.checkpoints import mark_complete, prune
 from ftui.train.head import compact_head
 from ftui.train.start import lora_config, start_from_base
@@ -25,8 +27,18 @@ if TYPE_CHECKING:
 Tell = Callable[[str], None]
 
 
+class OutOfMemory(MemoryError):
+    """Of one rank, and agreed upon by all."""
+
+
 def build_trainer(
-    config: RunConfig, model: PreTrainedModel, encoding: Encoding, examples: Examples, folder: Path, tell: Tell = print
+    config: RunConfig,
+    model: PreTrainedModel,
+    encoding: Encoding,
+    examples: Examples,
+    folder: Path,
+    tell: Tell = print,
+    ranks: Ranks = ALONE,
 ) -> SFTTrainer:
     """trl's trainer over rows that are encoded already, its adapter in fp32 on every device.
 
@@ -36,13 +48,13 @@ def build_trainer(
 
     trainer = _trainer_class()(
         model=model,
-        args=_arguments(config, model, examples, folder),
+        args=_arguments(config, model, examples, folder, ranks.count),
         train_dataset=examples.train.dataset(),
         eval_dataset=examples.validation.dataset() if examples.validation else None,
         processing_class=encoding.tokenizer,
         peft_config=lora_config(config.lora),
     )
-    trainer.tell = tell
+    trainer.tell, trainer.ranks = tell, ranks
     # trl casts the adapter of a quantized base to bf16, where AdamW loses small updates and a T4 cannot train at all.
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
@@ -69,19 +81,24 @@ def _trainer_class() -> type[SFTTrainer]:
         """Marks complete checkpoints, and carries a step out in smaller parts when memory runs out."""
 
         tell: Tell = staticmethod(print)
+        ranks = ALONE
         parts = 1
 
         def _save_checkpoint(self, model, trial):
             folder = Path(self.args.output_dir)
             checkpoint = folder / f"checkpoint-{self.state.global_step}"
-            shutil.rmtree(checkpoint, ignore_errors=True)  # what a crash left of an earlier sitting
+            if self.ranks.is_first:
+                shutil.rmtree(checkpoint, ignore_errors=True)  # what a crash left of an earlier sitting
+            self.ranks.wait()
             try:
                 super()._save_checkpoint(model, trial)
-                mark_complete(checkpoint)
+                self.ranks.wait()  # each rank writes the state of its own random numbers
             except Exception:
                 shutil.rmtree(checkpoint, ignore_errors=True)  # on a full disk, room for the run's last words
                 raise
-            prune(folder, self.state.best_global_step)
+            if self.ranks.is_first:
+                mark_complete(checkpoint)
+                prune(folder, self.state.best_global_step)
 
         def _run_epoch(self, *arguments, **options):
             """transformers trains one step more when a run goes on that had all its steps behind it."""
@@ -103,10 +120,13 @@ def _trainer_class() -> type[SFTTrainer]:
             before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
             while True:
                 try:
-                    losses = [
-                        super(Trainer, self).training_step(model, part, num_items_in_batch)
-                        for part in split_rows(inputs, self.parts)
-                    ]
+                    # Ranks meet after the backward pass, not within it, so that one can give up and all begin anew.
+                    with self._together(), self.accelerator.no_sync(model):
+                        losses = [
+                            super(Trainer, self).training_step(model, part, num_items_in_batch)
+                            for part in split_rows(inputs, self.parts)
+                        ]
+                    self._average_gradients()
                     return sum(losses)
                 except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error):
@@ -115,7 +135,45 @@ def _trainer_class() -> type[SFTTrainer]:
                 for name, parameter in model.named_parameters():
                     parameter.grad = before.get(name)
                 release_memory()
-                self._make_room(model, rows_of(inputs))
+                self._make_room(self.model, rows_of(inputs))
+
+        def compute_loss(self, model, inputs, *arguments, **options):
+            """Ranks agree after the forward pass: trl gathers its metrics then, and one that gave up would be missing."""
+
+            def forward(**values):
+                with self._together():
+                    return model(**values)
+
+            return super().compute_loss(forward, inputs, *arguments, **options)
+
+        @contextmanager
+        def _together(self) -> Iterator[None]:
+            """Memory that runs out on one rank within the block runs out on all of them, and all know."""
+            lacking = None
+            try:
+                yield
+            except OutOfMemory:
+                raise
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                lacking = str(error)
+            if self.ranks.any(lacking is not None):
+                raise OutOfMemory(lacking or "Another process is out of memory.")
+
+        def _average_gradients(self):
+            """What DDP does within the backward pass, in one piece after it, at the last batch of a step."""
+            if self.ranks.count == 1 or not self.accelerator.sync_gradients:
+                return
+            import torch
+
+            learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+            for parameter in learned:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            mean = self.accelerator.reduce(torch.cat([parameter.grad.flatten() for parameter in learned]), "mean")
+            for parameter, part in zip(learned, mean.split([each.numel() for each in learned]), strict=True):
+                parameter.grad.copy_(part.view_as(parameter))
 
         def _make_room(self, model, rows):
             if self.parts < rows:
@@ -168,11 +226,13 @@ def _rows_between(inputs: dict[str, Any], start: int, end: int) -> dict[str, Any
     return part | {"cu_seq_lens_q": lengths, "cu_seq_lens_k": lengths, "max_length_q": longest, "max_length_k": longest}
 
 
-def _arguments(config: RunConfig, model: PreTrainedModel, examples: Examples, folder: Path) -> SFTConfig:
+def _arguments(
+    config: RunConfig, model: PreTrainedModel, examples: Examples, folder: Path, processes: int
+) -> SFTConfig:
     from trl import SFTConfig
 
     device, settings = this_device(), config.training
-    every = settings.check_every(len(examples.train))
+    every = settings.check_every(len(examples.train), processes)
     checks = (
         {"eval_strategy": "steps", "eval_steps": every, "load_best_model_at_end": True} if examples.validation else {}
     )
@@ -195,5 +255,6 @@ def _arguments(config: RunConfig, model: PreTrainedModel, examples: Examples, fo
         use_cpu=device.kind == "cpu",
         logging_nan_inf_filter=False,
         dataloader_pin_memory=device.kind == "cuda",
+        ddp_broadcast_buffers=False,  # they are the same, and a rank that gave up would wait for them
         disable_tqdm=True,
     )
