@@ -131,6 +131,7 @@ def _check(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _train(options: argparse.Namespace) -> dict[str, Any]:
+    from ftui.backup import backup_of
     from ftui.config import RunConfig
     from ftui.device import Lease
     from ftui.loop import accompany, carry_out, summary
@@ -144,6 +145,9 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     store = RunStore(options.runs)
     if options.resume and options.config:
         raise UserError("A resumed run has its config already. Give --resume RUN alone, or a CONFIG for a new run.")
+    backup = backup_of(os.environ.get("FTUI_BACKUP"))
+    if backup and options.resume:
+        backup.bring(options.resume, store)
     run = (
         store.find(options.resume)
         if options.resume
@@ -162,7 +166,7 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     )
     printer.start()
     try:
-        state = carry_out(run, Lease(), ranks)
+        state = carry_out(run, Lease(), ranks, backup)
     finally:
         done.set()
         printer.join()

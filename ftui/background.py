@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 
+from ftui.backup import Backup
 from ftui.config import RunConfig
 from ftui.device import Lease
 from ftui.errors import UserError
@@ -19,9 +20,10 @@ SHUTDOWN_SECONDS = 25
 class BackgroundTrainer:
     """Starts runs, one after the other. A start while one works is refused; it can be queued instead."""
 
-    def __init__(self, store: RunStore, lease: Lease) -> None:
+    def __init__(self, store: RunStore, lease: Lease, backup: Backup | None = None) -> None:
         self._store = store
         self._lease = lease
+        self._backup = backup
         self._changing = threading.RLock()
         self._waiting: list[Run] = []
         self._run: Run | None = None
@@ -117,7 +119,7 @@ class BackgroundTrainer:
 
         while run := self._run:
             try:
-                carry_out(run, self._lease)
+                carry_out(run, self._lease, backup=self._backup)
             except (
                 BaseException
             ) as error:  # the lock is taken, or not even the failure could be written: the queue goes on

@@ -9,10 +9,13 @@ import errno
 import json
 import shutil
 import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftui.backup import Backup
 from ftui.chat import load_adapted
 from ftui.config import RunConfig
 from ftui.device import POISONED, Lease, is_out_of_memory, is_poisoned, release_memory, this_device
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 REPLY_SECONDS = 600  # a run waits for a reply that is being written
 
 
-def carry_out(run: Run, lease: Lease, ranks: Ranks = ALONE) -> str:
+def carry_out(run: Run, lease: Lease, ranks: Ranks = ALONE, backup: Backup | None = None) -> str:
     """Carries a run out to its end, whatever that is, and returns its last state. Every failure is written to the run.
 
     A run that was interrupted, stopped or failed goes on from its newest complete checkpoint. UserError for a finished
@@ -45,8 +48,8 @@ def carry_out(run: Run, lease: Lease, ranks: Ranks = ALONE) -> str:
         raise UserError(
             f"Run {run.run_id} is done, and a finished run is not trained again. Start a new one with its config."
         )
-    with run.held(), lease.held_by(f"run {run.run_id}", timeout=REPLY_SECONDS):
-        _carry_out(run, lease, ranks)
+    with run.held(), _copied(run, backup) as saved, lease.held_by(f"run {run.run_id}", timeout=REPLY_SECONDS):
+        _carry_out(run, lease, ranks, saved)
     return run.written_state
 
 
@@ -70,9 +73,17 @@ def accompany(ranks: Ranks) -> bool:
         return False
 
 
-def _carry_out(run: Run, lease: Lease, ranks: Ranks) -> None:
+def _copied(run: Run, backup: Backup | None) -> AbstractContextManager[Callable[[], None]]:
+    """Within it a call asks for a copy. What only the backup has is brought first."""
+    if backup is None:
+        return nullcontext(lambda: None)
+    backup.bring_checkpoints(run)
+    return backup.following(run)
+
+
+def _carry_out(run: Run, lease: Lease, ranks: Ranks, saved: Callable[[], None]) -> None:
     try:
-        _loop(run, ranks)
+        _loop(run, ranks, saved)
     except Stopped:
         _end_early(run, is_one_of_several=ranks.count > 1)
     except (
@@ -137,7 +148,7 @@ def is_disk_full(error: BaseException) -> bool:
     return cause is not None and is_disk_full(cause)
 
 
-def _loop(run: Run, ranks: Ranks) -> None:
+def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
     config = run.config
     with run.stage("preparing", "Reading the rows and the model."):
         base_dir = model_folder(
@@ -173,7 +184,7 @@ def _loop(run: Run, ranks: Ranks) -> None:
             if not run.stop_wanted:
                 run.write("base_answers.json", json.dumps(before, ensure_ascii=False))
     with run.stage("training", f"Learning from {len(examples.train)} rows."):
-        trained = train(run, model, encoding, examples, ranks)
+        trained = train(run, model, encoding, examples, ranks, saved)
     run.log(
         "message",
         f"The adapter is saved: {trained.steps} steps.",

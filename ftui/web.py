@@ -66,14 +66,18 @@ def build_app(runs_dir: Path, password: str | None) -> FastAPI:
     from starlette.middleware.cors import CORSMiddleware
 
     from ftui.background import BackgroundTrainer
+    from ftui.backup import backup_of
     from ftui.chat import ChatModel
     from ftui.device import Lease
     from ftui.runs import RunStore
     from ftui.ui import CSS, THEME, Pulse, build_studio, catalogue
 
     store, lease = RunStore(runs_dir.resolve()), Lease()
+    backup = backup_of(os.environ.get("FTUI_BACKUP"))
+    if backup:
+        backup.bring_all(store)
     store.adopt()
-    trainer = BackgroundTrainer(store, lease)
+    trainer = BackgroundTrainer(store, lease, backup)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_saving_at_the_end(trainer))
     pulse = Pulse()
     studio = build_studio(store, trainer, ChatModel(lease), pulse, restart)

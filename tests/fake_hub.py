@@ -1,4 +1,4 @@
-"""A Hub in memory, on a free port: what huggingface_hub and datasets need to look, list and fetch. No uploads, no Xet, no CDN.
+"""A Hub in memory, on a free port: what huggingface_hub and datasets need to look, list, fetch and commit. No Xet, no CDN.
 
 It answers as the real one does where a client takes its decisions: a repository that is missing and one that is private
 look alike (401 for a stranger, 404 with a token), the pages of a gated one are open and its files are not, and an
@@ -7,6 +7,7 @@ unknown token is refused even where none is needed.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -25,11 +26,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-READER = "hf_aReaderOfPrivateThings0123456789"  # the one token that is known
+READER = "hf_aReaderOfPrivateThings0123456789"
+WRITER = "hf_aWriterOfPrivateThings0123456789"  # the only other token that is known
 LARGE = (".safetensors", ".bin", ".gguf", ".parquet")  # what the Hub keeps outside git
 PIECE = 64 * 1024
 
-_API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.+))?)?")
+_API = re.compile(
+    r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|preupload|commit)/([^/]+)(?:/(.+))?)?"
+)
 _FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
@@ -63,6 +67,7 @@ class FakeHub:
         self.dies_at: str | None = None
         self.log: list[Asked] = []
         self.sent: dict[str, int] = {}
+        self.large: dict[str, bytes] = {}
         self.url = ""
 
     def publish(
@@ -83,7 +88,7 @@ class FakeHub:
 
     @contextmanager
     def running(self, port: int = 0) -> Iterator[FakeHub]:
-        app = Starlette(routes=[Route("/{rest:path}", self._answer, methods=["GET", "HEAD", "POST"])])
+        app = Starlette(routes=[Route("/{rest:path}", self._answer, methods=["GET", "HEAD", "POST", "PUT"])])
         config = uvicorn.Config(app, port=port, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
         self._server = server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)
@@ -104,8 +109,20 @@ class FakeHub:
         for part, status in self.faults.items():
             if part in unquote(path):
                 return _refused(status, "", "A fault put here by the test")
-        if token not in (None, READER):
+        if request.method == "PUT":
+            self.large[path.removeprefix("/large/")] = await request.body()
+            return Response()
+        if token not in (None, READER, WRITER):
             return _refused(401, "", "Invalid credentials in Authorization header")
+        if (
+            path == "/api/repos/create"
+            or path.endswith("/objects/batch")
+            or "/preupload/" in path
+            or "/commit/" in path
+        ):
+            if token != WRITER:
+                return _refused(403 if token else 401, "", "You don't have the rights to write here")
+            return await self._write(path, request)
         if match := _API.fullmatch(path):
             kind, name, verb, revision, inside = match.groups()
         elif match := _FILE.fullmatch(path):
@@ -131,6 +148,46 @@ class FakeHub:
                 return _refused(403 if token else 401, "GatedRepo", f"Access to {kind} {name} is restricted.")
             return self._file(request, path, unquote(inside), files, commit)
         return JSONResponse(_info(name, repository, commit, "blobs" in request.query_params))
+
+    async def _write(self, path: str, request: Request) -> Response:
+        """The four questions of an upload: a repository, what is large, where the large go, and the commit of all."""
+        body = await request.body()
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            if ("models", name) in self.repositories:
+                already = {"error": "You already created this model repo", "url": f"{self.url}/{name}"}
+                return JSONResponse(already, 409)
+            self.publish(name, {".gitattributes": b""}, private=asked.get("visibility") == "private")
+            return JSONResponse({"url": f"{self.url}/{name}"})
+        if path.endswith("/objects/batch"):
+            objects = [each | self._place(each["oid"]) for each in json.loads(body)["objects"]]
+            return JSONResponse({"transfer": "basic", "objects": objects})
+        kind, name, verb, _, _ = _API.fullmatch(path).groups()
+        repository = self.repositories[kind, name]
+        files = dict(repository.commits[repository.branches["main"]])
+        if verb == "preupload":
+            modes = [
+                (each["path"], "lfs" if each["path"].endswith((*LARGE, ".pt", ".pth")) else "regular")
+                for each in json.loads(body)["files"]
+            ]
+            return JSONResponse(
+                {"files": [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]}
+            )
+        for line in body.splitlines():
+            key, value = json.loads(line).values()
+            if key == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif key == "lfsFile":
+                files[value["path"]] = self.large[value["oid"]]
+            elif key == "deletedFile":
+                del files[value["path"]]
+        commit = self.publish(name, files)
+        url = f"{self.url}/{name}/commit/{commit}"
+        return JSONResponse({"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})
+
+    def _place(self, oid: str) -> dict:
+        return {} if oid in self.large else {"actions": {"upload": {"href": f"{self.url}/large/{oid}"}}}
 
     def _file(self, request: Request, path: str, name: str, files: dict[str, bytes], commit: str) -> Response:
         headers = {"X-Repo-Commit": commit, "Accept-Ranges": "bytes"}

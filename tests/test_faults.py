@@ -23,6 +23,7 @@ import yaml
 
 from ftui.__main__ import main
 from ftui.background import BackgroundTrainer
+from ftui.backup import Backup
 from ftui.chat import ChatModel, ChatSettings
 from ftui.config import RunConfig
 from ftui.device import Lease, memory_used, release_memory
@@ -56,7 +57,7 @@ def losses(run: Run) -> dict[int, float]:
     return {data["step"]: data["loss"] for data in run.metrics() if data["loss"] is not None}
 
 
-def killed_at(run: Run, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def killed_at(run: Run, step: int, monkeypatch: pytest.MonkeyPatch, backup: Backup | None = None) -> None:
     log = Reporter.log
 
     def dying(self, state, logs):
@@ -67,7 +68,7 @@ def killed_at(run: Run, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Reporter, "log", dying)
         with pytest.raises(Killed):
-            carry_out(run, Lease())
+            carry_out(run, Lease(), backup=backup)
 
 
 @pytest.mark.parametrize("step", [2, 5, 8])

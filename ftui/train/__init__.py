@@ -6,6 +6,7 @@ This package does not know how rows were rendered, nor who watches.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,10 +41,11 @@ def train(
     encoding: Encoding,
     examples: Examples,
     ranks: Ranks = ALONE,
+    saved: Callable[[], None] = lambda: None,
 ) -> Trained | None:
     """Trains an adapter on `model` (from `load_model`), from the newest complete checkpoint where there is one, and saves it.
 
-    Only rank 0 says and saves something; the others have nothing to return.
+    Only rank 0 says and saves something; the others have nothing to return. `saved` is called after each checkpoint.
     UserError when the loss is not a number; the adapter of the last checkpoint is kept then.
     """
     checkpoint = ranks.share(next(iter(complete_checkpoints(run.path / "checkpoints")), None))
@@ -59,7 +61,7 @@ def train(
     reporter = Reporter(run, encoding, watch_questions(run.config, examples))
     trainer.add_callback(stopping(lambda: ranks.share(run.stop_wanted)))
     if ranks.is_first:
-        trainer.add_callback(callback_of(reporter))
+        trainer.add_callback(callback_of(reporter, saved))
         _begin(reporter, trainer.model, checkpoint)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -13,7 +13,8 @@ KEPT = 2  # the newest ones, and the best
 
 def mark_complete(checkpoint: Path) -> None:
     """Written last, once every file is on the disk: their names and sizes."""
-    sizes = {path.name: path.stat().st_size for path in sorted(checkpoint.iterdir()) if path.name != MARK}
+    files = (path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name != MARK)
+    sizes = {str(path.relative_to(checkpoint)): path.stat().st_size for path in files}
     for name in sizes:
         with (checkpoint / name).open("rb") as file:
             os.fsync(file.fileno())

@@ -111,7 +111,8 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def callback_of(reporter: Reporter) -> TrainerCallback:
+def callback_of(reporter: Reporter, saved: Callable[[], None] = lambda: None) -> TrainerCallback:
+    """`saved` is called after each complete checkpoint."""
     from transformers import TrainerCallback
 
     class Callback(TrainerCallback):
@@ -125,6 +126,9 @@ def callback_of(reporter: Reporter) -> TrainerCallback:
             reporter.ask(model, state.global_step)
             reporter.look()
             reporter.write_results()
+
+        def on_save(self, args, state, control, **kwargs):
+            saved()
 
         def on_train_end(self, args, state, control, **kwargs):
             reporter.write_results()

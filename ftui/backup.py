@@ -1,0 +1,295 @@
+"""Backup: what a run needs to go on, copied elsewhere after each complete checkpoint, and brought back on a fresh machine.
+
+A copy looks like the run's own folder: a checkpoint's mark is copied last and tells a whole one from half of one, and the
+config comes after everything else, so that a run is listed only once it can go on. This file does not know what is trained.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ftui.errors import UserError
+from ftui.runs import Run, RunStore
+from ftui.train.checkpoints import MARK, complete_checkpoints, step_of
+
+HUB = "hub:"
+CHECKPOINTS, UPLOADS = "checkpoints", ".uploads"
+KEPT = ("split.json", "base_answers.json", "results.csv", "report.json", "report.md", "proof.json", "README.md")
+LAST = ("events.jsonl", "config.yaml")
+PARTIAL = ".part-"
+
+Files = dict[str, Path]  # where in the copy -> where in this machine's folder of runs, in the order of copying
+
+
+def backup_of(setting: str | None) -> Backup | None:
+    """The backup that FTUI_BACKUP names: a folder, or a repository as `hub:user/name`. UserError when it cannot be used."""
+    if not setting:
+        return None
+    return Backup(HubCopies(setting.removeprefix(HUB)) if setting.startswith(HUB) else FolderCopies(Path(setting)))
+
+
+class Backup:
+    """Copies runs as they go and brings them back; `copies` says where to."""
+
+    def __init__(self, copies: FolderCopies | HubCopies) -> None:
+        self.copies = copies
+
+    @contextmanager
+    def following(self, run: Run) -> Iterator[Callable[[], None]]:
+        """Within the block, what it yields asks for a copy, which a thread makes; at its end the last state is copied.
+
+        A copy that fails is a warning in the run, never its end.
+        """
+        wanted, ended = threading.Event(), threading.Event()
+
+        def work() -> None:
+            is_last = False
+            while not is_last:
+                wanted.wait()
+                wanted.clear()
+                is_last = ended.is_set()
+                self._save(run)
+
+        thread = threading.Thread(target=work, name="ftui-backup", daemon=True)
+        thread.start()
+        try:
+            yield wanted.set
+        finally:
+            ended.set()
+            wanted.set()
+            thread.join()
+
+    def _save(self, run: Run) -> None:
+        checkpoints = complete_checkpoints(run.path / CHECKPOINTS)
+        try:
+            self.copies.save(run.run_id, _files(run, checkpoints))
+        except Exception as error:  # whatever it is, the run goes on
+            if complete_checkpoints(run.path / CHECKPOINTS) != checkpoints:
+                return  # training has replaced one meanwhile, and has asked for the next copy
+            said = " ".join(str(error).split())[:300]
+            run.log("message", f"The backup to {self.copies.name} failed, and the run goes on: {said}", "warning")
+
+    def bring_all(self, store: RunStore) -> None:
+        """Brings back every run that is only in the backup, but for its checkpoints: those come when it goes on."""
+        for run_id in self._missing(store):
+            self._bring(run_id, store)
+
+    def bring(self, name: str, store: RunStore) -> None:
+        """Brings back the run of this name, or the only one whose name begins so, if it is only in the backup."""
+        names = self._missing(store)
+        if name == "last":
+            found = names[:1] if not store.list() else []
+        else:
+            found = [name] if name in names else [each for each in names if name and each.startswith(name)]
+        if len(found) == 1:
+            self._bring(found[0], store)
+
+    def _missing(self, store: RunStore) -> list[str]:
+        """What is neither here nor in the trash, the newest first."""
+        here = {run.run_id for run in store.list()} | {path.name for path in (store.folder / ".trash").glob("*")}
+        return sorted((name for name in set(self.copies.names()) - here if re.fullmatch(r"[\w-]+", name)), reverse=True)
+
+    def _bring(self, run_id: str, store: RunStore) -> None:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".bring-", dir=store.folder) as work:
+            copy = self.copies.fetch(run_id, Path(work), checkpoints=False)
+            uploads = store.folder.resolve() / UPLOADS
+            if (copy / UPLOADS).is_dir():
+                shutil.copytree(copy / UPLOADS, uploads, dirs_exist_ok=True)
+                shutil.rmtree(copy / UPLOADS)
+            config = yaml.safe_load((copy / "config.yaml").read_text(encoding="utf-8"))
+            moved = yaml.safe_dump(_moved(config, uploads), sort_keys=False, allow_unicode=True)
+            (copy / "config.yaml").write_text(moved, encoding="utf-8")
+            copy.rename(store.folder / run_id)
+
+    def bring_checkpoints(self, run: Run) -> None:
+        """Brings the checkpoints of a run that has none, or only older ones. UserError when they cannot be had."""
+        if not any(event.data.get("state") == "training" for event in run.events()):
+            return
+        here = run.path / CHECKPOINTS
+        here.mkdir(exist_ok=True)
+        newest = max(map(step_of, complete_checkpoints(here)), default=0)
+        if self.copies.newest(run.run_id) <= newest:
+            return
+        with tempfile.TemporaryDirectory(prefix=".bring-", dir=run.path) as work:
+            for checkpoint in complete_checkpoints(self.copies.fetch(run.run_id, Path(work), True) / CHECKPOINTS):
+                if step_of(checkpoint) > newest or not (here / checkpoint.name).exists():
+                    shutil.rmtree(here / checkpoint.name, ignore_errors=True)
+                    checkpoint.rename(here / checkpoint.name)
+        run.log("message", f"The checkpoint was brought back from {self.copies.name}.")
+
+
+def _files(run: Run, checkpoints: list[Path]) -> Files:
+    """What is copied, in this order: a mark after all that it vouches for, and the config last of all."""
+    folders = [*checkpoints, run.adapter_dir]
+    paths = [path for folder in folders for path in sorted(folder.rglob("*"), key=lambda path: path.name == MARK)]
+    paths += [run.path / name for name in KEPT]
+    files = {str(path.relative_to(run.path)): path for path in paths if path.is_file()}
+    uploads = run.path.parent.resolve() / UPLOADS
+    used = {uploads / path.parts[0] for path in _uploads(run.config.model_dump(mode="json"))}
+    kept = [path for folder in used for path in folder.rglob("*") if path.is_file()]
+    uploaded = {f"{UPLOADS}/{path.relative_to(uploads)}": path for path in kept}
+    return uploaded | files | {name: run.path / name for name in LAST}
+
+
+def _uploads(value: Any) -> Iterator[Path]:
+    """The paths below the folder of uploads, from it, that stand in a config."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _uploads(each)
+    elif isinstance(value, str) and f"/{UPLOADS}/" in value:
+        yield Path(value.split(f"/{UPLOADS}/")[1])
+
+
+def _moved(value: Any, uploads: Path) -> Any:
+    """A config whose uploads lie in this machine's folder of them."""
+    if isinstance(value, dict):
+        return {key: _moved(each, uploads) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_moved(each, uploads) for each in value]
+    return next((str(uploads / path) for path in _uploads(value)), value)
+
+
+class FolderCopies:
+    """Copies in a folder, such as a mounted bucket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = f"the folder {folder.name}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise UserError(f"FTUI_BACKUP: {folder} cannot be written to: {error.strerror}.") from None
+
+    def save(self, run_id: str, files: Files) -> None:
+        """Copies what is new, then removes the checkpoints that training has removed."""
+        copy = self.folder / run_id
+        for name, path in files.items():
+            if path.name == MARK and not _is_same(path, copy / name):
+                (copy / name).unlink(missing_ok=True)  # not whole while it is being replaced
+        for name, path in files.items():
+            _copy_whole(path, copy / name)
+        kept = {Path(name).parts[1] for name in files if name.startswith(CHECKPOINTS + "/")}
+        for checkpoint in (copy / CHECKPOINTS).glob("checkpoint-*"):
+            if checkpoint.name not in kept:
+                (checkpoint / MARK).unlink(missing_ok=True)
+                shutil.rmtree(checkpoint, ignore_errors=True)
+
+    def names(self) -> list[str]:
+        return [path.parent.name for path in self.folder.glob("*/config.yaml")]
+
+    def newest(self, run_id: str) -> int:
+        """The step of the newest complete checkpoint; 0 where there is none."""
+        return max(map(step_of, complete_checkpoints(self.folder / run_id / CHECKPOINTS)), default=0)
+
+    def fetch(self, run_id: str, work: Path, checkpoints: bool) -> Path:
+        """The copy of a run in a folder below `work`: its checkpoints, or everything else."""
+        whole = [path.name for path in complete_checkpoints(self.folder / run_id / CHECKPOINTS)]
+
+        def passed_over(folder: str, names: list[str]) -> list[str]:
+            is_top = Path(folder) == self.folder / run_id
+            unwanted = [name for name in names if is_top and (name == CHECKPOINTS) != checkpoints]
+            half = [name for name in names if name.startswith("checkpoint-") and name not in whole]
+            return [*unwanted, *half, *(name for name in names if name.startswith(PARTIAL))]
+
+        return Path(shutil.copytree(self.folder / run_id, work / run_id, ignore=passed_over))
+
+
+def _is_same(path: Path, copied: Path) -> bool:
+    try:
+        here, there = path.stat(), copied.stat()
+    except OSError:
+        return False
+    return (here.st_size, int(here.st_mtime)) == (there.st_size, int(there.st_mtime))
+
+
+def _copy_whole(path: Path, target: Path) -> None:
+    """Copies under a temporary name, flushes, and renames; what is there already is left."""
+    if _is_same(path, target):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(PARTIAL + target.name)
+    shutil.copy2(path, partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(target)
+
+
+class HubCopies:
+    """Copies in a private repository on the Hub: a commit a copy, so that no half of one is ever seen."""
+
+    def __init__(self, repository: str) -> None:
+        from huggingface_hub import HfApi
+
+        self.repository, self.name = repository, f"{repository} on the Hub"
+        self._api = HfApi()
+        with _explained(repository):
+            self._api.create_repo(repository, private=True, exist_ok=True)
+            if not self._api.repo_info(repository).private:
+                raise UserError(f"FTUI_BACKUP: {repository} is public, and a backup holds your rows. Make it private.")
+
+    def save(self, run_id: str, files: Files) -> None:
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        # What is small may change while it is sent; the Hub itself passes over what it has already.
+        added = [
+            CommitOperationAdd(f"{run_id}/{name}", path if "/" in name else path.read_bytes())
+            for name, path in files.items()
+        ]
+        gone = [
+            CommitOperationDelete(path)
+            for path in self._paths()
+            if path.startswith(f"{run_id}/{CHECKPOINTS}/") and path.removeprefix(f"{run_id}/") not in files
+        ]
+        self._api.create_commit(self.repository, [*added, *gone], commit_message=f"ftui: {run_id}")
+
+    def names(self) -> list[str]:
+        with _explained(self.repository):
+            return [path.split("/")[0] for path in self._paths() if path.endswith("/config.yaml")]
+
+    def newest(self, run_id: str) -> int:
+        """The step of the newest complete checkpoint; 0 where there is none."""
+        with _explained(self.repository):
+            paths = [Path(path) for path in self._paths() if path.startswith(f"{run_id}/{CHECKPOINTS}/")]
+        return max((step_of(path.parent) for path in paths if path.name == MARK), default=0)
+
+    def fetch(self, run_id: str, work: Path, checkpoints: bool) -> Path:
+        """The copy of a run in a folder below `work`: its checkpoints, or everything else."""
+        from huggingface_hub import snapshot_download
+
+        those = f"{run_id}/{CHECKPOINTS}/*"
+        chosen = (
+            {"allow_patterns": those} if checkpoints else {"allow_patterns": f"{run_id}/*", "ignore_patterns": those}
+        )
+        with _explained(self.repository):
+            return Path(snapshot_download(self.repository, local_dir=work, **chosen)) / run_id
+
+    def _paths(self) -> list[str]:
+        return self._api.list_repo_files(self.repository)
+
+
+@contextmanager
+def _explained(repository: str) -> Iterator[None]:
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        yield
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise UserError(
+            f"FTUI_BACKUP: {repository} on the Hub cannot be used: {' '.join(str(error).split())[:200]} "
+            "It takes a token in HF_TOKEN that may write to it."
+        ) from None
