@@ -499,4 +499,7 @@ def test_earlier_turns_come_before_the_prompt(history):
 )
 def test_answers_that_nobody_wants_are_pointed_out(row):
     assert "says which answers are good" in propose(Rows.from_list([row])).sentence
-    assert "says which" not in propose(Rows.from_list([{"prompt": "p", "completion": "c", "label": "sad"}])).sentence
+    for label in ("sad", "1", 0):
+        assert (
+            "says which" not in propose(Rows.from_list([{"prompt": "p", "completion": "c", "label": label}])).sentence
+        )

@@ -13,9 +13,9 @@ from ftui.doctor.survey import Mark, Survey
 from ftui.errors import UserError
 from ftui.examples import Example, Examples, LeftOut
 from ftui.template import PromptTemplate
+from ftui.template.columns import Columns, as_verdict
 from ftui.template.conversation import ROLES, turns_of
 from ftui.template.placeholders import Placeholder, as_text, column_of, lookup, parse
-from ftui.template.proposal import Columns, as_verdict
 
 _KEYS = {
     "role", "from", "content", "value", "name", "weight", "train", "loss_weight", "function_call", "tool_calls",
@@ -97,7 +97,7 @@ class _Cells:
         self.names = dict.fromkeys(_outside_blocks(template.prompt) + _outside_blocks(template.completion))
         columns = Columns(rows.columns, rows.head(20))
         used = {column_of(name, rows.columns) for name in template.columns}
-        self.verdict = columns.verdict if columns.verdict not in used else None
+        self.verdict = columns.verdict if columns.verdict not in used and not template.text else None
         self.sides = columns.sides if columns.sides and columns.sides[0] in used else None
         self.found: dict[str, list[int]] = {}
         self.empty: dict[str, list[int]] = {}

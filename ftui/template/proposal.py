@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ftui.template.columns import Columns
 from ftui.template.conversation import are_alternating, is_conversation
 from ftui.template.placeholders import parsed
 from ftui.template.prompt import PromptTemplate
@@ -49,75 +49,12 @@ def propose(rows: Previewable) -> Proposal:
     return next((proposal for proposal in found if proposal), _unknown(columns))
 
 
-class Columns:
-    """The columns of a data set by their usual names. A name fits as a whole or not at all: “text” is not in “context”."""
-
-    def __init__(self, columns: Sequence[str], head: list[dict]) -> None:
-        self.all = columns
-        self.head = head
-        self._by_name = {re.sub(r"[\s-]+", "_", column.strip().casefold()): column for column in reversed(columns)}
-
-    def one(self, *wanted: str) -> str | None:
-        """The first of these names that is a column, as the data set writes it."""
-        return next((self._by_name[name] for name in wanted if name in self._by_name), None)
-
-    def first(self, column: str | None) -> object:
-        """The first cell of a column that is not empty."""
-        return next((row[column] for row in self.head if column and row[column] not in (None, "", [], {})), None)
-
-    def some(self, column: str) -> list[object]:
-        """The first cells of a column that are not empty."""
-        return [row[column] for row in self.head if row[column] not in (None, "", [], {})]
-
-    def conversation(self, *wanted: str) -> str | None:
-        column = self.one(*wanted)
-        return column if is_conversation(self.first(column)) else None
-
-    @property
-    def system(self) -> str | None:
-        return self.text("system", "system_prompt", "system_message", "system_instruction")
-
-    @property
-    def verdict(self) -> str | None:
-        """The column that says of each answer whether it is wanted: true or false, in KTO's data."""
-        column = self.one("label", "kto_tag", "is_good", "is_correct", "is_chosen", "desirable", "thumbs_up")
-        cells = self.some(column) if column else []
-        return column if cells and all(as_verdict(cell) is not None for cell in cells) else None
-
-    @property
-    def sides(self) -> tuple[str, str] | None:
-        """The columns of the preferred and of the rejected answer."""
-        for names in _SIDES:
-            chosen, rejected = map(self.one, names)
-            if chosen and rejected:
-                return chosen, rejected
-        return None
-
-    def text(self, *wanted: str) -> str | None:
-        column = self.one(*wanted)
-        return column if isinstance(self.first(column), str) and not is_conversation(self.first(column)) else None
-
-
 def _hold(column: str | None) -> str:
     return "{{" + column + "}}" if column else ""
 
 
 def _optional(column: str | None, after: str = "\n\n", before: str = "") -> str:
     return f"[[{before}{_hold(column)}{after}]]" if column else ""
-
-
-_SIDES = (
-    ("chosen", "rejected"), ("preferred_output", "non_preferred_output"), ("preferred_completion", "non_preferred_completion"),
-    ("chosen_response", "rejected_response"), ("response_chosen", "response_rejected"), ("accepted", "rejected"),
-    ("preferred", "dispreferred"), ("preferred", "rejected"), ("preferred_response", "rejected_response"), ("winner", "loser"),
-    ("answer_chosen", "answer_rejected"), ("chosen_answer", "rejected_answer"), ("text", "rejected_text"),
-)  # fmt: skip
-
-
-def as_verdict(cell: object) -> bool | None:
-    """A cell that says yes or no, as text too; None for any other."""
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    return cell if isinstance(cell, bool) else words.get(cell.strip().casefold()) if isinstance(cell, str) else None
 
 
 def _unwanted(columns: Columns) -> str:
