@@ -18,6 +18,7 @@ from ftui.examples import Examples
 from ftui.ranks import ALONE, Ranks
 from ftui.train.checkpoints import mark_complete, prune
 from ftui.train.head import compact_head
+from ftui.train.kernels import fuse
 from ftui.train.start import lora_config, start_from_base
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def build_trainer(
         trainer.accelerator.scaler._init_scale = 1024.0  # from 65536 the first steps overflow and are skipped
     if this_device().kind == "cpu":
         compact_head(trainer.model.get_base_model())
+        fuse(trainer.model)
     return trainer
 
 
