@@ -23,7 +23,7 @@ COMMON = 0.02  # of all texts, and at least 20
 BANDS, WIDTH = 8, 4  # finds 99.7 % of the pairs at 0.85 and 40 % of those at 0.5
 BATCH = 4_000
 LONGEST = 10_000  # characters of a side that are looked at
-KEPT = 50_000
+KEPT = 5_000  # texts in words, for those that are proposed more than once
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힣]|[^\W぀-ヿ㐀-鿿가-힣]+")
 _BLANKS = str.maketrans(dict.fromkeys(string.punctuation, " "))
