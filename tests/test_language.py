@@ -80,6 +80,10 @@ def test_what_the_core_says_is_said_in_spanish_with_what_it_named():
         "training.learning_rate: debe ser mayor que 0, no -1."
     )
     assert Voice(None).known(str(caught.value)) == str(caught.value)
+    empty = (
+        "template: The template is empty. Write a prompt and a completion, or name a column of conversations or text."
+    )
+    assert spanish.known(empty).startswith("template: La plantilla está vacía.")
     problem = f"{some_rows([4, 8])}: the same prompt and answer as an earlier row. They weigh double."
     assert spanish.known(problem).startswith("2 filas (5, 9): misma pregunta")
     assert spanish.known("Nobody has translated this.") == "Nobody has translated this."

@@ -185,7 +185,7 @@ def proof_html(run: Run, voice: Voice) -> str:
     )
     spread = voice(
         "Difference {mean}, 95 % interval {low} to {high}.",
-        **{key: f"{difference[key]:+.3f}" for key in ("mean", "low", "high")},
+        **{key: voice.number(difference[key], 3) for key in ("mean", "low", "high")},
     )
     merged = _merge_sentence(proof, voice) if proof else ""
     head = "".join(f"<th scope='col'>{escape(voice(name))}</th>" for name in ("Question", "Expected", "Base", "Tuned"))

@@ -10,6 +10,7 @@ SENTENCES = {
     "{path}: there is no such key.{hint}": "{path}: no existe esa clave.{hint}",
     "{path}: must be {reason}, not {given}.": "{path}: debe ser {reason}, no {given}.",
     "{path}: must be {reason}.": "{path}: debe ser {reason}.",
+    "{path}: {reason}": "{path}: {reason}",
     "The config is not valid YAML: {what}": "La configuración no es YAML válido: {what}",
     "A config is a YAML mapping such as `base_model: starter`; this is something else.": "Una configuración es un objeto YAML como `base_model: starter`; esto es otra cosa.",
     "training.weight_decay: must be 0 with lora.init_lora_weights: {init}, because it would shrink what was taken out of the base.": "training.weight_decay: debe ser 0 con lora.init_lora_weights: {init}, porque encogería lo que se tomó de la base.",
