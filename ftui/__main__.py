@@ -85,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     merge = command("merge", _merge, "adapter + base -> merged, with proof")
     for added in (chat, evaluate, merge):
         added.add_argument("run", metavar="RUN", help="a run's name or folder, or last")
+    for added, use in ((train, "with --resume: go back to"), (chat, "ask the adapter of"), (evaluate, "compare")):
+        added.add_argument("--checkpoint", type=int, metavar="STEP", help=f"{use} the checkpoint of this step")
     chat.add_argument("--prompt", action="append", default=[], metavar="TEXT")
     chat.add_argument(
         "--column", action="append", default=[], metavar="NAME=VALUE", help="a value for the prompt template"
@@ -92,7 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--model", choices=("merged", "adapter", "base"), default=None)
     chat.add_argument("--temperature", type=float, default=0.0)
     chat.add_argument("--max-new-tokens", type=int, default=256)
-    command("runs", _runs, "all runs, the newest first")
+    runs = command("runs", _runs, "all runs, the newest first").add_mutually_exclusive_group()
+    runs.add_argument("--delete", metavar="RUN", help="move a run to the trash")
+    runs.add_argument("--restore", metavar="RUN", help="bring a run back from the trash")
+    runs.add_argument("--trash", action="store_true", help="list what is in the trash")
+    runs.add_argument("--empty-trash", action="store_true", help="delete what is in the trash for good")
     command("presets", _presets, "all presets")
     command("starter", _starter, "fetch the starter model, once")
     return parser
@@ -137,6 +143,7 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     from ftui.loop import accompany, carry_out, summary
     from ftui.ranks import join_ranks
     from ftui.runs import RunStore
+    from ftui.train import rewind, with_start
 
     ranks = join_ranks()
     if not ranks.is_first:
@@ -145,14 +152,18 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     store = RunStore(options.runs)
     if options.resume and options.config:
         raise UserError("A resumed run has its config already. Give --resume RUN alone, or a CONFIG for a new run.")
+    if options.checkpoint is not None and not options.resume:
+        raise UserError("--checkpoint says where --resume RUN goes on; a new run starts with --set adapter=RUN@STEP.")
     backup = backup_of(os.environ.get("FTUI_BACKUP"))
     if backup and options.resume:
         backup.bring(options.resume, store)
     run = (
         store.find(options.resume)
         if options.resume
-        else store.create(RunConfig.load(_config(options), options.overrides))
+        else store.create(with_start(RunConfig.load(_config(options), options.overrides), store))
     )
+    if options.checkpoint is not None:
+        rewind(run, options.checkpoint)
     if options.resume:
         with run.held():  # the wish to stop a run that another process works on stays
             run.forget_stop()
@@ -172,7 +183,10 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
         printer.join()
     if state == "failed":
         raise UserError(next(event.message for event in reversed(run.events()) if event.type == "state"))
-    return summary(run)
+    found = summary(run)
+    if run.discarded:  # a page wished that
+        store.trash(run)
+    return found
 
 
 def _end_in_time(run: Run) -> None:
@@ -233,12 +247,16 @@ def _chat(options: argparse.Namespace) -> dict[str, Any] | None:
     from ftui.chat import ChatSettings, load_for_chat, stream_reply
     from ftui.config import checked
     from ftui.runs import RunStore
+    from ftui.train import checkpoint_at
 
     run = RunStore(options.runs).find(options.run)
     settings = checked(ChatSettings, {"temperature": options.temperature, "max_new_tokens": options.max_new_tokens})
     values = dict(_column(text) for text in options.column)
-    which = options.model or ("merged" if run.merged_dir.is_dir() else "adapter")
-    model, encoding = load_for_chat(run, which)
+    checkpoint = None if options.checkpoint is None else checkpoint_at(run, options.checkpoint)
+    if checkpoint and options.model not in (None, "adapter"):
+        raise UserError("A checkpoint holds an adapter; leave --model away, or take it without --checkpoint.")
+    which = options.model or ("merged" if run.merged_dir.is_dir() and not checkpoint else "adapter")
+    model, encoding = load_for_chat(run, which, checkpoint)
 
     def reply(text: str, history: list[dict[str, Any]]) -> dict[str, Any]:
         messages = run.config.template.turn(text, values, history)
@@ -291,7 +309,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from ftui.loop import evaluate_again
     from ftui.runs import RunStore
 
-    report = evaluate_again(RunStore(options.runs).find(options.run), Lease())
+    report = evaluate_again(RunStore(options.runs).find(options.run), Lease(), options.checkpoint)
     print(report_markdown(report))
     return report
 
@@ -307,16 +325,31 @@ def _merge(options: argparse.Namespace) -> dict[str, Any]:
     return {"merged": str(run.merged_dir), "proof": proof}
 
 
-def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
+def _runs(options: argparse.Namespace) -> list[dict[str, Any]] | dict[str, Any]:
+    from ftui.history import History
     from ftui.runs import RunStore
 
-    found = [
-        {"run": run.run_id, "state": run.state, "path": str(run.path), "base_model": run.base_model}
-        for run in RunStore(options.runs).list()
-    ]
-    for run in found:
-        print(f"{run['run']}  {run['state']:<12} {run['base_model']}")
-    return found
+    store = RunStore(options.runs)
+    if options.delete:
+        run = store.open(options.delete)
+        store.trash(run)
+        print(f"{run.run_id} is in the trash. `python -m ftui runs --restore {run.run_id}` brings it back.")
+        return {"run": run.run_id, "state": "deleted"}
+    if options.restore:
+        run = store.restore(options.restore)
+        print(f"{run.run_id} is back.")
+        return {"run": run.run_id, "state": run.state, "path": str(run.path)}
+    if options.empty_trash:
+        size = store.empty_trash()
+        print(f"{size / 1e9:.2f} GB deleted for good.")
+        return {"bytes": size}
+    history = History(store)
+    lines = history.trash() if options.trash else history.lines()
+    for line in lines:
+        facts = [line.base_model, line.data, f"{line.step}/{line.steps}" if line.steps else "", line.verdict or ""]
+        print(f"{line.run}  {line.state:<12} {line.bytes / 1e9:6.2f} GB  {'  '.join(filter(None, facts))}")
+    folder = store.folder / ".trash" if options.trash else store.folder
+    return [line._asdict() | {"path": str(folder / line.run)} for line in lines]
 
 
 def _presets(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 from ftui.backup import Backup
 from ftui.config import RunConfig
-from ftui.device import Lease
+from ftui.device import Lease, release_memory
 from ftui.errors import UserError
-from ftui.runs import Run, RunStore
+from ftui.runs import WORKING, Run, RunStore, Stopped
+from ftui.train import checkpoint_at, rewind, with_start
 
 SHUTDOWN_SECONDS = 25
 
@@ -33,14 +35,19 @@ class BackgroundTrainer:
         """A new run, at work. UserError while another works, in this process or in a terminal."""
         with self._changing:
             self._check_free()
-            return self._work_on(self._store.create(config))
+            return self._work_on(self._store.create(with_start(config, self._store)))
 
-    def resume(self, run: Run) -> Run:
-        """A run that ended early, at work again. UserError for one that is done, and while another works."""
+    def resume(self, run: Run, step: int | None = None) -> Run:
+        """A run that ended early, at work again, from its newest checkpoint or from that of `step`, without what came later.
+
+        UserError for one that is done, and while another works.
+        """
         with self._changing:
             if run.written_state == "done":
                 raise UserError(f"Run {run.run_id} is done, and a finished run is not trained again.")
             self._check_free()
+            if step is not None:
+                rewind(run, step)
             try:
                 run.forget_stop()
                 run.log("state", "Waiting to go on.", state="queued")
@@ -53,7 +60,7 @@ class BackgroundTrainer:
     def queue(self, config: RunConfig) -> Run:
         """A new run that begins when those before it have ended; at once if there are none."""
         with self._changing:
-            run = self._store.create(config)
+            run = self._store.create(with_start(config, self._store))
             if self._is_working or self._waiting:
                 self._waiting.append(run)
                 return run
@@ -82,6 +89,24 @@ class BackgroundTrainer:
                 self._waiting.remove(run)
                 self._store.trash(run)
 
+    def evaluate(self, run: Run, step: int | None = None) -> None:
+        """Compares a run with its base once more, or its checkpoint of `step`. UserError while something works."""
+        with self._changing:
+            self._check_free()
+            if step is not None:
+                checkpoint_at(run, step)
+            self._work_on(run, lambda run: _evaluate(run, self._lease, step))
+
+    def discard(self, run: Run) -> None:
+        """Throws a run away: one that waits or has ended goes to the trash now, one at work as soon as it has stopped."""
+        with self._changing:
+            if run in self._waiting:
+                self.remove(run)
+            elif run == self._run or run.state in WORKING:
+                run.stop("discard")
+            else:
+                self._store.trash(run)
+
     def shut_down(self) -> None:
         """Saves the run at work within 25 seconds and lets it read "interrupted", so that it can be resumed."""
         run, thread = self._run, self._thread
@@ -106,26 +131,47 @@ class BackgroundTrainer:
                 f"Run {other.run_id} is at work in another process. Stop it first, or wait until it is done."
             )
 
-    def _work_on(self, run: Run) -> Run:
+    def _work_on(self, run: Run, work: Callable[[Run], None] | None = None) -> Run:
         self._run = run
-        self._thread = threading.Thread(target=self._work, name="ftui-runs", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, args=(work or self._carry_out,), name="ftui-runs", daemon=True
+        )
         self._thread.start()
         return run
 
-    def _work(self) -> None:
-        """Carries out the run at hand, then those in the queue."""
+    def _work(self, work: Callable[[Run], None]) -> None:
+        """Does the work at hand, then carries out the runs in the queue."""
         _be_nice()
-        from ftui.loop import carry_out
-
         while run := self._run:
-            try:
-                carry_out(run, self._lease, backup=self._backup)
-            except (
-                BaseException
-            ) as error:  # the lock is taken, or not even the failure could be written: the queue goes on
-                _log_end(run, error)
+            work(run)
+            work = self._carry_out
             with self._changing:
                 self._run = None if run.shutting_down or not self._waiting else self._waiting.pop(0)
+
+    def _carry_out(self, run: Run) -> None:
+        from ftui.loop import carry_out
+
+        try:
+            carry_out(run, self._lease, backup=self._backup)
+            if run.discarded:
+                self._store.trash(run)
+        except BaseException as error:  # the lock is taken, or the failure could not even be written: the queue goes on
+            _log_end(run, error)
+
+
+def _evaluate(run: Run, lease: Lease, step: int | None) -> None:
+    """The run keeps its state, whatever becomes of the comparison."""
+    from ftui.loop import evaluate_again, explain_failure
+
+    try:
+        evaluate_again(run, lease, step)
+    except Stopped:
+        run.log("message", "The comparison was stopped.", "warning")
+    except Exception as error:  # a comparison must not take the queue along
+        run.log("message", explain_failure(error), "error")
+    finally:
+        run.forget_stop()
+        release_memory()
 
 
 def _log_end(run: Run, error: BaseException) -> None:

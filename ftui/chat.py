@@ -39,7 +39,7 @@ class ChatSettings(Settings):
 class Loaded(NamedTuple):
     """`key`: the run, which of its models, and the folder it came from, which a new merge replaces."""
 
-    key: tuple[str, str, int]
+    key: tuple[Path, str, Path, int]
     model: PreTrainedModel
     encoding: Encoding
 
@@ -53,13 +53,25 @@ class ChatModel:
         lease.on_run(self.unload)
 
     def stream(
-        self, run: Run, which: Which, messages: Sequence[Message], settings: ChatSettings, stop: threading.Event
-    ) -> Iterator[str]:
-        """The reply so far, again and again until it is whole; ends early once `stop` is set. UserError when the accelerator is busy."""
+        self,
+        run: Run,
+        which: Which,
+        messages: Sequence[Message],
+        settings: ChatSettings,
+        stop: threading.Event,
+        checkpoint: Path | None = None,
+    ) -> Iterator[tuple[str, str]]:
+        """The reply so far and the exact prompt, again and again until the reply is whole; ends early once `stop` is set.
+
+        `checkpoint`: a folder whose adapter is asked in place of the run's. UserError when the accelerator is busy.
+        """
         with self._lease.held_by("the chat", timeout=2, is_run=False):
             try:
-                loaded = self._load(run, which)
-                return (yield from stream_reply(loaded.model, loaded.encoding, messages, settings, stop))
+                loaded = self._load(run, which, checkpoint)
+                prompt = loaded.encoding.prompt(messages)
+                for reply in stream_reply(loaded.model, loaded.encoding, messages, settings, stop):
+                    yield reply, prompt
+                return
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -74,17 +86,18 @@ class ChatModel:
             self._loaded = None
             release_memory()
 
-    def _load(self, run: Run, which: Which) -> Loaded:
-        folder = run.merged_dir if which == "merged" else run.adapter_dir
-        key = (run.run_id, which, folder.stat().st_ino if folder.is_dir() else 0)
+    def _load(self, run: Run, which: Which, checkpoint: Path | None) -> Loaded:
+        folder = run.merged_dir if which == "merged" else checkpoint or run.adapter_dir
+        key = (run.path, which, folder, folder.stat().st_ino if folder.is_dir() else 0)
         if self._loaded is None or self._loaded.key != key:
             self.unload()
-            self._loaded = Loaded(key, *load_for_chat(run, which))
+            self._loaded = Loaded(key, *load_for_chat(run, which, checkpoint))
         return self._loaded
 
 
-def load_for_chat(run: Run, which: Which) -> tuple[PreTrainedModel, Encoding]:
-    """The merged model, the adapter on its base as it was trained, or the untouched base; asked as the run was trained."""
+def load_for_chat(run: Run, which: Which, checkpoint: Path | None = None) -> tuple[PreTrainedModel, Encoding]:
+    """The merged model, the adapter (or that of a checkpoint) on its base as it was trained, or the untouched base; asked
+    as the run was trained."""
     encoding = chat_encoding(run)
     if which == "merged":
         if not run.merged_dir.is_dir():
@@ -95,7 +108,7 @@ def load_for_chat(run: Run, which: Which) -> tuple[PreTrainedModel, Encoding]:
     base = model_folder(run.config.base_model, run.config.revision)
     if which == "base":
         return _load_whole(base), encoding
-    return load_adapted(run, base).eval(), encoding
+    return load_adapted(run, base, checkpoint).eval(), encoding
 
 
 def _load_whole(folder: Path) -> PreTrainedModel:
@@ -107,13 +120,14 @@ def _load_whole(folder: Path) -> PreTrainedModel:
     return load_model(folder, place=place).eval()
 
 
-def load_adapted(run: Run, base_dir: Path) -> PreTrainedModel:
-    """Base and adapter in the precision they were trained in."""
+def load_adapted(run: Run, base_dir: Path, checkpoint: Path | None = None) -> PreTrainedModel:
+    """Base and adapter, or that of a checkpoint, in the precision they were trained in."""
     from peft import PeftModel
 
-    if not run.adapter_dir.is_dir():
+    adapter_dir = checkpoint or run.adapter_dir
+    if not adapter_dir.is_dir():
         raise UserError(f"Run {run.run_id} has no adapter: it was not trained far enough. Start it again.")
-    return PeftModel.from_pretrained(load_model(base_dir, run.config.quantization), run.adapter_dir)
+    return PeftModel.from_pretrained(load_model(base_dir, run.config.quantization), adapter_dir)
 
 
 def chat_encoding(run: Run) -> Encoding:

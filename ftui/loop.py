@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftui.backup import Backup
-from ftui.chat import load_adapted
+from ftui.chat import chat_encoding, load_adapted
 from ftui.config import RunConfig
 from ftui.device import POISONED, Lease, is_out_of_memory, is_poisoned, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
 from ftui.examples import Example, Examples, prepare
+from ftui.history import data_name
 from ftui.merge import PROVEN_ROWS, Rounding, as_trained, merge, prove
 from ftui.models import check_tunable, hub_name, load_model, load_tokenizer, model_folder, origin, place_for
 from ftui.models.facts import read_json
@@ -30,7 +31,7 @@ from ftui.plan import plan_of
 from ftui.ranks import ALONE, Ranks, is_lost_rank
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
-from ftui.train import Trained, train
+from ftui.train import Trained, checkpoint_at, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -106,6 +107,8 @@ def _end_early(run: Run, steps: int | None = None, is_one_of_several: bool = Fal
     if run.shutting_down:
         cause = "ftui was shut down, or another process of this run died" if is_one_of_several else "ftui was shut down"
         return run.end("interrupted", f"{cause}. The work so far is saved; Resume goes on from there.", "warning")
+    if run.discarding:
+        return run.end("stopped", "Stopped and thrown away; it lies in the trash.", "warning")
     if not run.adapter_dir.is_dir():
         return run.end("stopped", "Stopped before training began; nothing was learned.", "warning")
     after = f" after {steps} steps" if steps is not None else ""
@@ -170,6 +173,8 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
             f"{len(examples.train)} rows to learn from, {len(examples.validation)} to watch, {len(examples.test)} kept out for the test.",
         )
         run.log("message", f"Base model: {origin(config.base_model, base_dir)}. Computing in {_precision(run)}.")
+        if config.adapter:
+            run.log("message", f"It goes on from the adapter of {config.adapter}, rank {config.lora.r}.")
         if ranks.count == 1:
             _plan(run, base_dir, examples)
         else:
@@ -237,15 +242,15 @@ def _saved_answers(run: Run) -> Answers | None:
 
 
 def _report(
-    run: Run, encoding: Encoding, model: PreTrainedModel, test: list[Example], before: Answers
+    run: Run, encoding: Encoding, model: PreTrainedModel, test: list[Example], before: Answers, name: str = "report"
 ) -> dict[str, Any]:
-    """What the tuned model answers beside the base, written to the run."""
+    """What the tuned model answers beside the base, written to the run as `name`.json and .md."""
     after = answer(model, encoding, test, run.config, lambda: run.stop_wanted, run.counting("answered", len(test)))
     if run.stop_wanted:
         raise Stopped
     report = compare(encoding, test, {"zero_shot": before, "tuned": after}, run.config)
-    run.write("report.json", json.dumps(report, ensure_ascii=False, indent=1))
-    run.write("report.md", report_markdown(report))
+    run.write(f"{name}.json", json.dumps(report, ensure_ascii=False, indent=1))
+    run.write(f"{name}.md", report_markdown(report))
     run.log("message", headline(report))
     return report
 
@@ -318,19 +323,29 @@ def merge_again(run: Run, lease: Lease) -> dict[str, Any]:
         return _merge_and_prove(run, base_dir, adapted, examples)
 
 
-def evaluate_again(run: Run, lease: Lease) -> dict[str, Any]:
-    """The comparison once more, base and adapter in the precision they were trained in. UserError without test rows."""
+def evaluate_again(run: Run, lease: Lease, step: int | None = None) -> dict[str, Any]:
+    """The comparison once more, base and adapter in the precision they were trained in; with `step`, that checkpoint's
+    adapter, whose report gets a file of its own. UserError without test rows; Stopped when somebody wished that."""
     with run.held(), lease.held_by(f"evaluating {run.run_id}"):
-        base_dir = model_folder(run.config.base_model, run.config.revision)
         run.forget_stop()
-        adapted = load_adapted(run, base_dir)
-        encoding = Encoding(load_tokenizer(run.adapter_dir))
+        adapter_dir = None if step is None else checkpoint_at(run, step)
+        adapted = load_adapted(run, model_folder(run.config.base_model, run.config.revision), adapter_dir)
+        encoding = chat_encoding(run)
         test = prepare(run.config, encoding).test[: run.config.evaluation.limit]
         if not test:
             raise UserError("This run has no test rows to compare on: its split keeps none, or evaluation.limit is 0.")
+        which = "The adapter" if step is None else f"The checkpoint of step {step}"
+        run.log("message", f"{which} is compared with the base on {len(test)} test rows.")
         with adapted.disable_adapter():
-            before = answer(adapted, encoding, test, run.config, lambda: False)
-        return _report(run, encoding, adapted, test, before)
+            before = answer(adapted, encoding, test, run.config, lambda: run.stop_wanted)
+        if run.stop_wanted:
+            raise Stopped
+        return _report(run, encoding, adapted, test, before, report_name(step))
+
+
+def report_name(step: int | None) -> str:
+    """The report of the run, or of the checkpoint of a step."""
+    return "report" if step is None else f"report-step-{step}"
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -359,12 +374,6 @@ def _precision(run: Run) -> str:
     )
 
 
-def _data_name(config: RunConfig) -> str:
-    """Without the folders of this machine."""
-    paths = [config.dataset.path] if isinstance(config.dataset.path, str) else config.dataset.path
-    return ", ".join(Path(path).name if Path(path).is_absolute() else path for path in paths)
-
-
 def _card(
     run: Run, base_dir: Path, examples: Examples, trained: Trained, report: dict[str, Any] | None, proof: dict[str, Any]
 ) -> str:
@@ -381,8 +390,9 @@ def _card(
         "",
         f"Tuned with ftui from {origin(config.base_model, base_dir)}.",
         "",
-        f"- Data: {_data_name(config)}, {len(examples.train)} training rows, sha256 {examples.sha256[:16]}…",
+        f"- Data: {data_name(config)}, {len(examples.train)} training rows, sha256 {examples.sha256[:16]}…",
         f"- {trained.steps} steps, LoRA rank {config.lora.r}, learning rate {config.training.learning_rate:g}, {_precision(run)}",
+        *([f"- It goes on from the adapter of {Path(config.adapter).name}."] if config.adapter else []),
         f"- Merge into the {proof['base_weights']} weights: {_proof_sentence(proof)}",
         "- Not for decisions that matter without a person who checks: it may be wrong.",
         "",

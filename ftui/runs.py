@@ -28,9 +28,11 @@ from ftui.config import RunConfig
 from ftui.errors import UserError
 
 WORKING = ("preparing", "training", "evaluating", "merging")
+RUN_NAME = re.compile(r"[\w-]+")
 ENDED = ("done", "stopped", "failed", "interrupted")
 STATES = ("queued", *WORKING, *ENDED)
 Level = Literal["info", "warning", "error"]
+TAIL = 1 << 14  # bytes: the last state and measurements of an ended run stand within them
 
 
 class Event(NamedTuple):
@@ -54,9 +56,11 @@ class Run:
         self.path = path
         self.run_id = path.name
         self._lock = FileLock(path / "lock")
+        self._events_path = os.fspath(path / "events.jsonl")
         self._reading, self._probing = threading.Lock(), threading.Lock()
         self._events: list[Event] = []
         self._read_to = 0
+        self._tail: tuple[int, list[Event]] = (0, [])
 
     def __repr__(self) -> str:
         return f"Run({self.run_id})"
@@ -69,12 +73,16 @@ class Run:
             raise UserError(f"The config of run {self.run_id} cannot be read: {error}") from None
 
     @property
-    def base_model(self) -> str:
+    def has_config(self) -> bool:
         """For lists: a config that can no longer be read does not hide its run."""
         try:
-            return self.config.base_model
-        except UserError:
-            return "its config cannot be read"
+            return bool(self.config)
+        except (UserError, OSError):
+            return False
+
+    @property
+    def base_model(self) -> str:
+        return self.config.base_model if self.has_config else "its config cannot be read"
 
     # what happened
 
@@ -93,6 +101,24 @@ class Run:
             self._read_to += len(whole)
             self._events += [event for line in whole.splitlines() if (event := _parse(line))]
             return list(self._events)
+
+    def tail(self) -> list[Event]:
+        """The last events, the last state among them, without reading a long file whole: for lists of many runs."""
+        try:
+            size = os.stat(self._events_path).st_size
+            if size != self._tail[0]:
+                self._tail = (size, self._read_tail(size))
+        except OSError:
+            self._tail = (0, [])
+        return self._tail[1]
+
+    def _read_tail(self, size: int) -> list[Event]:
+        with open(self._events_path, "rb") as file:
+            file.seek(max(0, size - TAIL))
+            lines = file.read(min(size, TAIL)).rpartition(b"\n")[0].splitlines()
+        events = [event for line in lines if (event := _parse(line))]  # the first line may be cut: no event
+        has_state = any("state" in event.data for event in events if event.type == "state")
+        return events if has_state or size <= TAIL else self.events()
 
     def log(self, type: str, message: str = "", level: Level = "info", **data: Any) -> None:
         """Appends one event, mending a last line that a crash cut before."""
@@ -140,12 +166,16 @@ class Run:
 
     @property
     def written_state(self) -> str:
-        states = [event.data["state"] for event in self.events() if event.type == "state" and "state" in event.data]
-        return states[-1] if states else "queued"
+        states = (
+            event.data["state"] for event in reversed(self.tail()) if event.type == "state" and "state" in event.data
+        )
+        return next(states, "queued")
 
     @property
     def is_held(self) -> bool:
         """Whether somebody, in this process or another, works on this run."""
+        if not self.path.is_dir():  # deleted meanwhile; to try the lock would make the folder again
+            return False
         try:
             with self._probing, FileLock(self.path / "lock").acquire(blocking=False):
                 return False
@@ -172,13 +202,14 @@ class Run:
         yield
 
     def end(self, state: str, message: str, level: Level = "info", **data: Any) -> None:
-        self.log("state", message, level, state=state, **data)
+        """The last state; whoever carried the run out throws it away where somebody wished that."""
+        self.log("state", message, level, state=state, discarded=self.discarding, **data)
         self.forget_stop()
 
     # stopping
 
-    def stop(self, reason: Literal["stop", "shutdown"] = "stop") -> None:
-        """Wishes the work to stop at the next safe place; after a shutdown it is to go on later."""
+    def stop(self, reason: Literal["stop", "shutdown", "discard"] = "stop") -> None:
+        """Wishes the work to stop at the next safe place; after a shutdown it is to go on later, a discarded run goes to the trash."""
         self.write("stop", reason)
 
     def forget_stop(self) -> None:
@@ -191,10 +222,23 @@ class Run:
 
     @property
     def shutting_down(self) -> bool:
+        return self._stop_reason == "shutdown"
+
+    @property
+    def discarding(self) -> bool:
+        return self._stop_reason == "discard"
+
+    @property
+    def discarded(self) -> bool:
+        """Whether the run ended because somebody threw it away; its place is the trash."""
+        return any(event.data.get("discarded") for event in self.tail()[-1:])
+
+    @property
+    def _stop_reason(self) -> str:
         try:
-            return (self.path / "stop").read_text() == "shutdown"
+            return (self.path / "stop").read_text()
         except OSError:
-            return False
+            return ""
 
     # files
 
@@ -258,8 +302,9 @@ class RunStore:
 
     def open(self, run_id: str) -> Run:
         """The run of this name, or the only one whose name begins so. UserError when there is none."""
-        if run_id not in self._open:
-            names = [name for name in self._names() if run_id and name.startswith(run_id)]
+        if not (run_id in self._open and (self.folder / run_id / "config.yaml").is_file()):  # deleted elsewhere
+            self._open.pop(run_id, None)
+            names = [name for name in _names(self.folder) if run_id and name.startswith(run_id)]
             if run_id not in names and len(names) != 1:
                 raise UserError(
                     f"There is no run “{run_id[:80]}” in {self.folder.name}. `python -m ftui runs` lists them."
@@ -280,11 +325,9 @@ class RunStore:
 
     def list(self) -> list[Run]:
         """All runs, the newest first."""
-        return [self.open(name) for name in sorted(self._names(), reverse=True)]
-
-    def _names(self) -> list[str]:
-        names = [path.parent.name for path in self.folder.glob("*/config.yaml")]
-        return [name for name in names if re.fullmatch(r"[\w-]+", name)]
+        return [
+            self._open.setdefault(name, Run(self.folder / name)) for name in sorted(_names(self.folder), reverse=True)
+        ]
 
     def keep_uploads(self, paths: Sequence[Path]) -> Path:
         """Copies uploaded files to where they stay for as long as runs need them: the file, or a folder of several."""
@@ -311,12 +354,36 @@ class RunStore:
         except OSError as error:
             raise _cannot_keep(error) from None
 
+    # the trash
+
     def trash(self, run: Run) -> None:
-        """Moves a run out of sight, into the folder .trash; nothing is deleted."""
-        trash = self.folder / ".trash"
-        trash.mkdir(exist_ok=True)
-        run.path.rename(trash / run.run_id)
+        """Moves a run out of sight, into the folder .trash; nothing is deleted. UserError for a run at work."""
+        if run.is_held:
+            raise UserError(f"Run {run.run_id} is at work. Stop it first, or discard it.")
+        self._trash_dir.mkdir(exist_ok=True)
+        run.path.rename(self._trash_dir / run.run_id)
         self._open.pop(run.run_id, None)
+
+    def trashed(self) -> list[Run]:
+        """The runs in the trash, the newest first."""
+        return [Run(self._trash_dir / name) for name in sorted(_names(self._trash_dir), reverse=True)]
+
+    def restore(self, run_id: str) -> Run:
+        """Brings a run back from the trash. UserError when it is not there."""
+        if run_id not in _names(self._trash_dir):
+            raise UserError(f"There is no run “{run_id[:80]}” in the trash.")
+        (self._trash_dir / run_id).rename(self.folder / run_id)
+        return self.open(run_id)
+
+    def empty_trash(self) -> int:
+        """Deletes what is in the trash for good, and returns how many bytes that were."""
+        size = folder_size(self._trash_dir)
+        shutil.rmtree(self._trash_dir, ignore_errors=True)
+        return size
+
+    @property
+    def _trash_dir(self) -> Path:
+        return self.folder / ".trash"
 
     def adopt(self) -> None:
         """After a start of the app: runs that waited in the queue of an app that ended are interrupted, not waiting."""
@@ -329,6 +396,25 @@ class RunStore:
         runs = self.list()
         waiting = (run for run in reversed(runs) if run.state == "queued")
         return next((run for run in runs if run.state in WORKING), None) or next(waiting, None)
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files in a folder; what vanishes meanwhile counts as nothing."""
+    size = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += os.lstat(os.path.join(path, name)).st_size
+    return size
+
+
+def _names(folder: Path) -> list[str]:
+    """The runs in a folder, in no order."""
+    try:
+        found = os.listdir(folder)
+    except OSError:
+        return []
+    return [name for name in found if RUN_NAME.fullmatch(name) and os.path.isfile(folder / name / "config.yaml")]
 
 
 def _cannot_keep(error: OSError) -> UserError:

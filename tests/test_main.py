@@ -119,6 +119,40 @@ def test_a_run_is_evaluated_and_merged_again(run_to_change, capsys):
     assert set(last_line(capsys.readouterr().out)) == {"merged", "proof"}
 
 
+def test_a_checkpoint_is_asked_and_evaluated(run_to_change, capsys):
+    folder = ["--json", "--checkpoint", "3"]
+    assert main(["chat", str(run_to_change.path), "--prompt", "A.", "--max-new-tokens", "3", *folder]) == 0
+    assert last_line(capsys.readouterr().out)["model"] == "adapter"
+    assert main(["evaluate", str(run_to_change.path), *folder]) == 0
+    assert last_line(capsys.readouterr().out)["rows"] == 6 and (run_to_change.path / "report-step-3.json").is_file()
+
+
+def test_a_run_is_deleted_restored_and_deleted_for_good(run_to_change, capsys):
+    folder = ["--json", "--runs", str(run_to_change.path.parent)]
+
+    def runs(*arguments: str) -> object:
+        assert main(["runs", *arguments, *folder]) == 0
+        return last_line(capsys.readouterr().out)
+
+    name = run_to_change.run_id
+    assert runs("--delete", name) == {"run": name, "state": "deleted"}
+    assert runs() == [] and [found["run"] for found in runs("--trash")] == [name]
+    assert Path(runs("--trash")[0]["path"]).is_dir()
+    assert runs("--restore", name)["state"] == "done"
+    assert runs()[0]["verdict"] == "too few rows"
+    runs("--delete", name)
+    assert runs("--empty-trash")["bytes"] > 100_000 and runs("--trash") == []
+
+
+def test_a_new_run_starts_from_an_adapter_in_the_terminal(run_to_change, config_file, tmp_path, capsys):
+    folder = ["--runs", str(run_to_change.path.parent), "--json"]
+    few = ["--set", "training.max_steps=1", "--set", "lora.r=8"]
+    base = ["--set", f"base_model={run_to_change.config.base_model}", *folder]
+    assert main(["train", str(config_file), "--set", f"adapter={run_to_change.run_id}@3", *few, *base]) == 0
+    found = last_line(capsys.readouterr().out)
+    assert f"adapter: {run_to_change.run_id}@3" in Path(found["path"], "config.yaml").read_text()
+
+
 @pytest.mark.parametrize(
     "arguments, word",
     [
@@ -128,6 +162,13 @@ def test_a_run_is_evaluated_and_merged_again(run_to_change, capsys):
         (["chat", "no-such-run"], "There is no run"),
         (["merge", "last"], "There is no run"),
         (["evaluate", "../escape"], "There is no run"),
+        (["evaluate", "RUN", "--checkpoint", "4"], "Complete ones: 3, 6"),
+        (["chat", "RUN", "--checkpoint", "3", "--model", "base"], "leave --model away"),
+        (["train", "starter", "--checkpoint", "3"], "--resume RUN"),
+        (["train", "--resume", "RUN", "--checkpoint", "3"], "is done"),
+        (["train", "starter", "--set", "adapter=no-such-run"], "There is no run"),
+        (["runs", "--delete", "no-such-run"], "There is no run"),
+        (["runs", "--restore", "no-such-run"], "in the trash"),
         (["chat", "RUN", "--column", "nonsense"], "NAME=VALUE"),
         (["chat", "RUN", "--temperature", "9"], "temperature"),
     ],

@@ -15,14 +15,28 @@ from ftui.encoding import Encoding, Message
 from ftui.examples import Examples
 from ftui.ranks import ALONE, Ranks
 from ftui.runs import Run
-from ftui.train.checkpoints import complete_checkpoints, step_of
+from ftui.train.checkpoints import Checkpoint, checkpoint_at, checkpoints_of, complete_checkpoints, rewind, step_of
+from ftui.train.from_adapter import start_of, with_start
 from ftui.train.reporter import RESULTS, NotANumber, Reporter, callback_of, stopping
 from ftui.train.trainer import build_trainer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["RESULTS", "Trained", "build_trainer", "complete_checkpoints", "train", "watch_questions"]
+__all__ = [
+    "RESULTS",
+    "Checkpoint",
+    "Trained",
+    "build_trainer",
+    "checkpoint_at",
+    "checkpoints_of",
+    "complete_checkpoints",
+    "rewind",
+    "step_of",
+    "train",
+    "watch_questions",
+    "with_start",
+]
 
 
 class Trained(NamedTuple):
@@ -49,6 +63,7 @@ def train(
     UserError when the loss is not a number; the adapter of the last checkpoint is kept then.
     """
     checkpoint = ranks.share(next(iter(complete_checkpoints(run.path / "checkpoints")), None))
+    start = (checkpoint or start_of(run.config, run.path.parent)) if run.config.adapter else None
     trainer = build_trainer(
         run.config,
         model,
@@ -57,6 +72,7 @@ def train(
         run.path / "checkpoints",
         lambda said: run.log("message", said, "warning") if ranks.is_first else None,
         ranks,
+        start,
     )
     reporter = Reporter(run, encoding, watch_questions(run.config, examples))
     trainer.add_callback(stopping(lambda: ranks.share(run.stop_wanted)))

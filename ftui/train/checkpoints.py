@@ -1,14 +1,29 @@
-"""Checkpoints: which ones are complete, the newest of them, and the adapter inside."""
+"""Checkpoints: which ones are complete, the newest of them, what they hold, and the way back to one."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
+
+from ftui.errors import UserError
+from ftui.runs import Run, folder_size
 
 MARK = "complete.json"
 KEPT = 2  # the newest ones, and the best
+
+
+class Checkpoint(NamedTuple):
+    """A complete checkpoint of a run. `written`: local time, ISO 8601."""
+
+    step: int
+    path: Path
+    validation_loss: float | None
+    written: str
+    bytes: int
 
 
 def mark_complete(checkpoint: Path) -> None:
@@ -52,3 +67,44 @@ def complete_checkpoints(folder: Path) -> list[Path]:
         path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit() and is_complete(path)
     ]
     return sorted(found, key=step_of, reverse=True)
+
+
+def checkpoints_of(run: Run) -> list[Checkpoint]:
+    """What a run can go on from, the newest first, with what was measured there."""
+    losses = {
+        data["step"]: data["validation_loss"] for data in run.metrics() if data.get("validation_loss") is not None
+    }
+    return [
+        Checkpoint(
+            step := step_of(path),
+            path,
+            losses.get(step),
+            datetime.fromtimestamp((path / MARK).stat().st_mtime).isoformat(timespec="seconds"),
+            folder_size(path),
+        )
+        for path in complete_checkpoints(run.path / "checkpoints")
+    ]
+
+
+def checkpoint_at(run: Run, step: int) -> Path:
+    """The folder of the complete checkpoint of this step. UserError names those there are."""
+    found = {step_of(path): path for path in complete_checkpoints(run.path / "checkpoints")}
+    if step not in found:
+        there = ", ".join(map(str, sorted(found))) or "none"
+        raise UserError(f"Run {run.run_id} has no complete checkpoint of step {step}. Complete ones: {there}.")
+    return found[step]
+
+
+def rewind(run: Run, step: int) -> None:
+    """Takes a run back to the checkpoint of this step: later checkpoints are deleted, later measurements no longer count.
+
+    UserError for a step without one, for a finished run, and for one at work.
+    """
+    checkpoint_at(run, step)
+    if run.written_state == "done":
+        raise UserError(f"Run {run.run_id} is done, and a finished run is not trained again. Start a new run from it.")
+    with run.held():
+        for path in (run.path / "checkpoints").glob("checkpoint-*"):
+            if path.name.rpartition("-")[2].isdigit() and step_of(path) > step:
+                shutil.rmtree(path)
+        run.log("resumed", f"Back to the checkpoint of step {step}; what came after it is gone.", step=step)

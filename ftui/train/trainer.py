@@ -17,6 +17,7 @@ from ftui.errors import UserError
 from ftui.examples import Examples
 from ftui.ranks import ALONE, Ranks
 from ftui.train.checkpoints import mark_complete, prune
+from ftui.train.from_adapter import load_start, targets_of
 from ftui.train.head import compact_head
 from ftui.train.kernels import fuse
 from ftui.train.start import lora_config, start_from_base
@@ -40,27 +41,34 @@ def build_trainer(
     folder: Path,
     tell: Tell = print,
     ranks: Ranks = ALONE,
+    start: Path | None = None,
 ) -> SFTTrainer:
     """trl's trainer over rows that are encoded already, its adapter in fp32 on every device.
 
-    `tell` gets a sentence when a step had to be carried out otherwise than planned.
+    `tell` gets a sentence when a step had to be carried out otherwise than planned. `start`: a folder with the adapter to
+    go on from, in place of a new one.
     """
     from transformers import EarlyStoppingCallback, PrinterCallback
 
+    lora = lora_config(config.lora)
+    if start:
+        lora.target_modules = targets_of(start, model)
     trainer = _trainer_class()(
         model=model,
         args=_arguments(config, model, examples, folder, ranks.count),
         train_dataset=examples.train.dataset(),
         eval_dataset=examples.validation.dataset() if examples.validation else None,
         processing_class=encoding.tokenizer,
-        peft_config=lora_config(config.lora),
+        peft_config=lora,
     )
     trainer.tell, trainer.ranks = tell, ranks
     # trl casts the adapter of a quantized base to bf16, where AdamW loses small updates and a T4 cannot train at all.
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    if config.lora.starts_from_base:
+    if start:
+        load_start(trainer.model, start)
+    elif config.lora.starts_from_base:
         start_from_base(trainer.model, config.lora)
     trainer.remove_callback(PrinterCallback)
     if examples.validation and config.evaluation.early_stopping_patience:
