@@ -34,6 +34,7 @@ def form() -> Form:
 
 UNUSUAL = """
 base_model: some/model
+adapter: 20261121-040744-rows-f4e0@12
 revision: abc
 chat_template: chatml
 dataset: {path: data.json, name: config, split: "train[:5]", revision: r, limit: 7, records: a.b, sheet: S, text_unit: line}

@@ -19,6 +19,7 @@ from ftui.ui.language import Voice, catalogue, say
 from ftui.ui.model_tab import model_tab
 from ftui.ui.preview import Preview
 from ftui.ui.pulse import Pulse
+from ftui.ui.runs_tab import runs_tab
 from ftui.ui.train_tab import is_eventful, settings, train_tab
 
 THEME = gr.themes.Default(
@@ -47,16 +48,24 @@ def build_studio(
                 say("Fine-tune a small language model, see it learn, and prove what it learned."), elem_classes="quiet"
             )
         _trouble(trainer, pulse, restart)
-        with gr.Tabs(selected="model", elem_id="tabs") as tabs:
+        with gr.Tabs(selected="model", elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab(say("Model"), id="model"):
                 model = model_tab(first, studio)
-            with gr.Tab(say("Data"), id="data") as tab:
-                data = data_tab(first, store, preview, {**model, **drawn_later}, tab)
-            with gr.Tab(say("Train"), id="train") as tab:
+            with gr.Tab(say("Data"), id="data") as data_page:
+                data = data_tab(first, store, preview, {**model, **drawn_later}, data_page)
+            with gr.Tab(say("Train"), id="train") as train_page:
                 before = {**model, **data, **drawn_later}
-                to_chat = train_tab(first, store, trainer, preview, before, kept, studio, tab, pulse)
-            with gr.Tab(say("Chat"), id="chat") as tab:
-                chat_tab(store, chat, to_chat, tabs, tab)
+                to_chat, form = train_tab(first, store, trainer, preview, before, kept, studio, train_page, pulse)
+            with gr.Tab(say("Chat"), id="chat") as chat_page:
+                door = chat_tab(store, chat, to_chat, tabs, chat_page)
+            with gr.Tab(say("Runs"), id="runs") as runs_page:
+                listing = runs_tab(store, trainer, form, door, studio, tabs, runs_page)
+
+        def list_runs(shown: gr.EventData) -> gr.Timer:
+            """A list that nobody sees costs nothing. One handler for all tabs: two could overtake each other."""
+            return gr.Timer(active=shown.id == "runs")
+
+        tabs.select(list_runs, outputs=listing, queue=False, trigger_mode="always_last", api_visibility="private")
         pulse.attach(studio)
         studio.load(
             lambda: gr.Tabs(selected="train") if is_eventful(store) else gr.skip(),

@@ -1,32 +1,43 @@
-"""4 Chat: the merged model of a run, its adapter or its base, asked exactly as it was trained."""
+"""5 Chat: the merged model of a run, its adapter, one of its checkpoints or its base, asked exactly as it was trained."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import gradio as gr
 
-from ftui.chat import ChatModel, ChatSettings, chat_encoding
+from ftui.chat import ChatModel, ChatSettings, Which
 from ftui.config import checked
 from ftui.encoding import Message
 from ftui.errors import UserError
 from ftui.loop import explain_failure
 from ftui.runs import ENDED, Run, RunStore
+from ftui.train import checkpoint_at, complete_checkpoints, step_of
 from ftui.ui.fieldset import fieldset, tell
-from ftui.ui.language import say
+from ftui.ui.language import Voice, say
+from ftui.ui.live import run_title
 
 MOST_COLUMNS = 4
+AT_STEP = "step "  # a checkpoint among the models to choose from
 
 
-def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs, tab: gr.Tab) -> None:
+class ChatDoor(NamedTuple):
+    """How another tab leads here: `open` gives the values of `outputs` for a run and one of its models."""
+
+    open: Callable[[gr.Request, str, str], list[Any]]
+    outputs: list[gr.components.Component]
+
+
+def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs, tab: gr.Tab) -> ChatDoor:
     stops: dict[str, threading.Event] = {}
     with gr.Row():
         with gr.Column(scale=1):
             run = gr.Dropdown([], label=say("Run"), elem_id="chat_run")
             which = gr.Radio(
-                [(say("merged"), "merged"), (say("adapter on its base"), "adapter"), (say("untouched base"), "base")],
+                [(say(label), key) for key, label in MODELS.items()],
                 value="merged",
                 label=say("Which model"),
                 elem_id="which",
@@ -56,17 +67,18 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
                 elem_id="message",
             )
             with gr.Row():
-                send = gr.Button(say("Send"), variant="primary", elem_id="send")
-                halt = gr.Button(say("Stop"), variant="stop", elem_id="halt")
-                retry = gr.Button(say("Retry"), elem_id="retry")
-                clear = gr.Button(say("Clear"), elem_id="clear")
+                send = gr.Button(say("Send"), variant="primary", interactive=False, elem_id="send")
+                halt = gr.Button(say("Stop"), variant="stop", interactive=False, elem_id="halt")
+                retry = gr.Button(say("Retry"), interactive=False, elem_id="retry")
+                clear = gr.Button(say("Clear"), interactive=False, elem_id="clear")
             with gr.Accordion(say("The exact prompt"), open=False, elem_id="exact_fold"):
                 exact = gr.Code(
                     language=None, label=say("The exact prompt"), interactive=False, elem_id="exact", wrap_lines=True
                 )
 
     asked = [run, which, system, remember, *columns, *settings.values()]
-    about = [run, which, system, remember, *columns]
+    needing = [message, send, halt, retry, clear]  # useless without a run
+    about = [run, which, system, remember, *columns, *needing]
     chatting = {
         "concurrency_id": "accelerator",
         "concurrency_limit": 1,
@@ -82,9 +94,9 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
             picked = _open(store, run_id)
             wishes = checked(ChatSettings, dict(zip(settings, rest[MOST_COLUMNS:], strict=True)))
             messages = _messages(picked, shown, system, remember, rest[:MOST_COLUMNS])
-            prompt = chat_encoding(picked).prompt(messages)
-            yield [*shown, {"role": "assistant", "content": "…"}], prompt
-            for words in chat.stream(picked, which, messages, wishes, stop):
+            model, checkpoint = _model(picked, which)
+            yield [*shown, {"role": "assistant", "content": "…"}], gr.skip()
+            for words, prompt in chat.stream(picked, model, messages, wishes, stop, checkpoint):
                 yield [*shown, {"role": "assistant", "content": words}], prompt
         except (UserError, RuntimeError, MemoryError) as error:  # the last two: no memory for the model or its reply
             yield shown, ""
@@ -122,20 +134,46 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
     def clear_conversation() -> tuple[list[Any], str]:
         return [], ""
 
-    def show_runs(run_id: str | None) -> list[Any]:
-        ready = [run for run in store.list() if run.state in ENDED and run.adapter_dir.is_dir()]
-        names = [run.run_id for run in ready]
-        chosen = run_id if run_id in names else next(iter(names), None)
-        return [gr.Dropdown(choices=names, value=chosen), *_about(store, chosen)]
+    def show_runs(request: gr.Request, run_id: str | None, which: str | None) -> list[Any]:
+        ready = {run.run_id: run for run in store.list() if run.state in ENDED and _can_chat(run)}
+        chosen = ready.get(str(run_id), next(iter(ready.values()), None))
+        choices = [(run_title(run, Voice(request)), name) for name, run in ready.items()]
+        shown = gr.Dropdown(choices=choices, value=chosen.run_id if chosen else None)
+        return [shown, *_about(chosen, which if chosen and chosen.run_id == run_id else None, Voice(request))]
 
-    def show_newest() -> list[Any]:
-        return [gr.Tabs(selected="chat"), *show_runs(None)]
+    def show_chosen(request: gr.Request, run_id: str | None) -> list[Any]:
+        return show_runs(request, run_id, None)
+
+    def show_newest(request: gr.Request) -> list[Any]:
+        return [gr.Tabs(selected="chat"), *show_runs(request, None, None)]
 
     to_chat.click(show_newest, outputs=[tabs, *about], queue=False, api_visibility="private")
-    run.input(
-        lambda run_id: _about(store, run_id), inputs=run, outputs=about[1:], queue=False, api_visibility="private"
-    )
-    tab.select(show_runs, inputs=run, outputs=about, queue=False, api_visibility="private")
+    run.input(show_chosen, run, about, queue=False, api_visibility="private")
+    tab.select(show_runs, [run, which], about, queue=False, api_visibility="private")
+    return ChatDoor(show_runs, about)
+
+
+MODELS = {"merged": "merged", "adapter": "adapter on its base", "base": "untouched base"}
+
+
+def _can_chat(run: Run) -> bool:
+    return run.adapter_dir.is_dir() or bool(complete_checkpoints(run.path / "checkpoints"))
+
+
+def _models(run: Run, voice: Voice) -> dict[str, str]:
+    """The models of a run that are there, the best first, with their labels."""
+    there = {"merged": run.merged_dir.is_dir(), "adapter": run.adapter_dir.is_dir()}
+    found = {key: voice(label) for key, label in MODELS.items() if there.get(key)}
+    steps = map(step_of, complete_checkpoints(run.path / "checkpoints"))
+    found |= {f"{AT_STEP}{step}": voice("checkpoint of step {step}", step=step) for step in steps}
+    return found | {"base": voice(MODELS["base"])}
+
+
+def _model(run: Run, which: str) -> tuple[Which, Path | None]:
+    """What the chosen model is to the core. UserError for a checkpoint that has gone meanwhile."""
+    if which.startswith(AT_STEP):
+        return "adapter", checkpoint_at(run, int(which.removeprefix(AT_STEP)))
+    return which, None  # type: ignore[return-value]
 
 
 def _open(store: RunStore, run_id: str | None) -> Run:
@@ -144,22 +182,29 @@ def _open(store: RunStore, run_id: str | None) -> Run:
     return store.open(run_id)
 
 
-def _about(store: RunStore, run_id: str | None) -> list[Any]:
-    """Which model, system prompt, memory and column boxes of a run."""
+def _about(run: Run | None, which: str | None, voice: Voice) -> list[Any]:
+    """Which model, system prompt, memory, column boxes and buttons of a run."""
     hidden = [gr.Textbox(visible=False, value="") for _ in range(MOST_COLUMNS)]
-    if run_id is None:
-        return ["merged", "", False, *hidden]
-    run = store.open(run_id)
-    template = run.config.template
+    if run is None:
+        first = voice("There is no model to chat with yet. Train one first.")
+        off = [gr.Textbox(interactive=False, placeholder=first), *(gr.Button(interactive=False) for _ in range(4))]
+        return [gr.Radio(interactive=False), "", False, *hidden, *off]
+    template, models = run.config.template, _models(run, voice)
     given = _given_columns(run)
     boxes = [gr.Textbox(visible=True, label=name, value="") for name in given]
-    system = "" if "{{" in template.system else template.system
+    write = voice("Write a message and press Enter")
+    on = [gr.Textbox(interactive=True, placeholder=write), *(gr.Button(interactive=True) for _ in range(4))]
     return [
-        "merged" if run.merged_dir.is_dir() else "adapter",
-        system,
+        gr.Radio(
+            choices=[(label, key) for key, label in models.items()],
+            value=which if which in models else next(iter(models)),
+            interactive=True,
+        ),
+        "" if "{{" in template.system else template.system,
         bool(template.messages),
         *boxes,
         *hidden[len(boxes) :],
+        *on,
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import datetime
 from functools import cache
 
 import gradio as gr
@@ -16,7 +17,7 @@ from ftui.ui.sentences import SENTENCES, WORDS
 
 BLANK = r"{(\w+)}"
 NESTED = ("reason", "rows", "error")
-
+MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
 SPANISH = {
     # the frame
     "Model": "Modelo",
@@ -230,6 +231,62 @@ SPANISH = {
     "For chat data: the column that holds the tools, if there is one.": "Para datos de chat: la columna con las herramientas, si la hay.",
     "Text": "Texto",
     "For plain text: the column. All of it is learned.": "Para texto simple: la columna. Se aprende todo.",
+    "There is no model to chat with yet. Train one first.": "Aún no hay modelo con el que chatear. Entrena uno antes.",
+    "checkpoint of step {step}": "punto de guardado del paso {step}",
+    # runs
+    "Runs": "Entrenamientos",
+    "Show runs": "Ver",
+    "Data, base model, state or id": "Datos, modelo base, estado o id",
+    "All runs": "Todos",
+    "At work and waiting": "Trabajando y en espera",
+    "Ended early": "Acabados antes de tiempo",
+    "Trash": "Papelera",
+    "Tick two or three runs to compare them.": "Marca dos o tres para compararlos.",
+    "Compare": "Comparar",
+    "State": "Estado",
+    "Steps": "Pasos",
+    "Verdict": "Veredicto",
+    "Size": "Tamaño",
+    "better": "mejor",
+    "worse": "peor",
+    "not better": "no mejor",
+    "too few rows": "muy pocas filas",
+    "its config cannot be read": "no se puede leer su configuración",
+    "Resume": "Continuar",
+    "Discard": "Descartar",
+    "Clone settings": "Copiar ajustes",
+    "New run from its adapter": "Entrenar desde su adaptador",
+    "Evaluate again": "Evaluar otra vez",
+    "Evaluate": "Evaluar",
+    "Delete": "Borrar entrenamiento",
+    "Restore": "Restaurar",
+    "Empty trash": "Vaciar la papelera",
+    "Yes, do it": "Sí, hazlo",
+    "No, leave it": "No, dejarlo",
+    "Curves": "Curvas",
+    "Report": "Informe",
+    "Checkpoints": "Puntos de guardado",
+    "Settings": "Ajustes",
+    "Step": "Paso",
+    "Validation loss": "Pérdida de validación",
+    "Saved": "Guardado",
+    "Continue from here": "Continuar desde aquí",
+    "New run from it": "Entrenar desde él",
+    "No complete checkpoint yet. One is saved at every check.": "Aún no hay puntos de guardado completos. Se guarda uno en cada comprobación.",
+    "No report yet. It is made when a run is done.": "Aún no hay informe. Se hace al terminar.",
+    "Base beside the checkpoint of step {step}": "Base junto al punto de guardado del paso {step}",
+    "All settings are the same.": "Todos los ajustes son iguales.",
+    "The trash is empty.": "La papelera está vacía.",
+    "No run yet. Start one in the Train tab.": "Aún no hay entrenamientos. Empieza uno en la pestaña Entrenar.",
+    "No run like that.": "Ninguno coincide.",
+    "Stop {run} and throw it away? It goes to the trash, whence it can be restored.": "¿Parar {run} y descartarlo? Va a la papelera, de donde se puede restaurar.",
+    "Move {run} to the trash ({size})? It can be restored from there.": "¿Mover {run} a la papelera ({size})? Se puede restaurar desde allí.",
+    "Delete everything in the trash for good ({trash})? This cannot be undone.": "¿Borrar para siempre todo lo de la papelera ({trash})? No se puede deshacer.",
+    "Continue {run} from step {step}? What was learned after it is gone.": "¿Continuar {run} desde el paso {step}? Lo aprendido después se pierde.",
+    "Start from an adapter": "Empezar desde un adaptador",
+    "A run, RUN@STEP for one of its checkpoints, or a folder. Empty: a new adapter.": "Un entrenamiento, RUN@PASO para un punto de guardado, o una carpeta. Vacío: adaptador nuevo.",
+    "Starts from the adapter of {name}.": "Empieza desde el adaptador de {name}.",
+    "Stopped and thrown away; it lies in the trash.": "Parado y descartado; está en la papelera.",
     # reading and splitting
     "Data set": "Conjunto de datos",
     "A file, a folder, a pattern such as data/*.csv, or a Hub id such as owner/name.": "Un archivo, una carpeta, un patrón como datos/*.csv o un id del Hub como dueño/nombre.",
@@ -406,6 +463,12 @@ class Voice:
         if not self.spanish:
             return sentence
         return " · ".join(_in_spanish(mistake) for mistake in sentence.split(" · "))
+
+    def day(self, when: str) -> str:
+        """A time, ISO 8601, as people write it: 21 Nov 13:17."""
+        time = datetime.fromisoformat(when)
+        months = "ene feb mar abr may jun jul ago sep oct nov dic" if self.spanish else MONTHS
+        return f"{time.day} {months.split()[time.month - 1]} {time:%H:%M}"
 
     def number(self, value: float, decimals: int = 0) -> str:
         text = f"{value:,.{decimals}f}"

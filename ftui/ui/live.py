@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from ftui.evaluate import FEWEST_ROWS, is_exact
+from ftui.history import created, data_name
 from ftui.plan import Plan
 from ftui.runs import WORKING, Event, Run
 from ftui.ui.language import Voice
@@ -31,8 +33,8 @@ CURVE_POINTS = 400
 PROOF_ROWS = 12
 
 
-def plan_html(plan: Plan, voice: Voice) -> str:
-    """What the run will take, and whether it fits, with the basis of the estimate."""
+def plan_html(plan: Plan, voice: Voice, adapter: str | None = None) -> str:
+    """What the run will take, and whether it fits, with the basis of the estimate and the adapter it starts from."""
     numbers = voice(
         "{steps} steps, about {time}, {memory} GB of memory, {disk} GB of disk",
         steps=voice.number(plan.steps),
@@ -43,7 +45,8 @@ def plan_html(plan: Plan, voice: Voice) -> str:
     mark = {"fits": "good", "tight": "warn", "does not fit": "bad"}[plan.verdict]
     advice = f"<p class='warn'>{escape(voice.known(plan.advice))}</p>" if plan.advice else ""
     basis = f"<details><summary class='quiet'>{escape(voice('estimate'))}</summary><p class='quiet'>{escape(voice.known(plan.basis))}</p></details>"
-    return f"<div class='card plan'><p><b class='{mark}'>{escape(voice(plan.verdict))}</b> {escape(numbers)}</p>{advice}{basis}</div>"
+    start = f"<p>{escape(voice('Starts from the adapter of {name}.', name=adapter))}</p>" if adapter else ""
+    return f"<div class='card plan'><p><b class='{mark}'>{escape(voice(plan.verdict))}</b> {escape(numbers)}</p>{start}{advice}{basis}</div>"
 
 
 def status_html(run: Run, state: str, events: list[Event], voice: Voice) -> str:
@@ -158,9 +161,12 @@ def watched_html(events: list[Event], voice: Voice) -> str:
 
 def proof_html(run: Run, voice: Voice) -> str:
     """Base beside tuned on held-out rows, and the merge compared with what was trained."""
-    report, proof = run.read_json("report.json"), run.read_json("proof.json")
-    if not report:
-        return ""
+    report = run.read_json("report.json")
+    return report_html(report, voice("Base beside tuned"), voice, run.read_json("proof.json")) if report else ""
+
+
+def report_html(report: dict[str, Any], title: str, voice: Voice, proof: dict[str, Any] | None = None) -> str:
+    """One report: the verdict, the numbers of both systems, and the first answers beside each other."""
     sentence = {
         "better": "The tuned model is better than the base on held-out rows.",
         "worse": "The tuned model is worse than the base on held-out rows.",
@@ -191,7 +197,7 @@ def proof_html(run: Run, voice: Voice) -> str:
     head = "".join(f"<th scope='col'>{escape(voice(name))}</th>" for name in ("Question", "Expected", "Base", "Tuned"))
     rows = "".join(_proof_row(example, voice) for example in report["examples"][:PROOF_ROWS])
     return (
-        f"<div class='card'><h3>{escape(voice('Base beside tuned'))}</h3><p class='verdict'>{escape(voice(sentence, rows=report['rows']))}</p>{table}"
+        f"<div class='card'><h3>{escape(title)}</h3><p class='verdict'>{escape(voice(sentence, rows=report['rows']))}</p>{table}"
         f"<p class='quiet'>{escape(basis)} {escape(spread)}</p><p class='quiet'>{escape(merged)}</p>"
         f"<table class='grid stacks'><tr>{head}</tr>{rows}</table></div>"
     )
@@ -214,6 +220,12 @@ def _proof_row(example: dict[str, Any], voice: Voice) -> str:
     for name, key, mark in (("Expected", "expected", ""), ("Base", "zero_shot", ""), ("Tuned", "tuned", right)):
         cells += f"<td class='{mark}' data-label='{escape(voice(name))}'>{_short(example[key], 200)}</td>"
     return f"<tr><th scope='row'>{_short(example['prompt'], 160)}</th>{cells}</tr>"
+
+
+def run_title(run: Run, voice: Voice) -> str:
+    """A run in words that tell it from others: its data, its base and when it was made."""
+    data = Path(data_name(run.config)).stem if run.has_config else run.run_id
+    return f"{data} · {run.base_model} · {voice.day(created(run))}"
 
 
 def log_html(events: list[Event], voice: Voice) -> str:

@@ -42,6 +42,12 @@ def model_tab(first: RunConfig, studio: gr.Blocks) -> Fields:
                     info=say("auto: the model's own; or plain, alpaca, chatml, or a .jinja file."),
                     allow_custom_value=True,
                 )
+                adapter = gr.Textbox(
+                    label=say("Start from an adapter"),
+                    info=say("A run, RUN@STEP for one of its checkpoints, or a folder. Empty: a new adapter."),
+                    max_lines=1,
+                    elem_id="adapter",
+                )
             look = gr.Button(say("Look at this model"), variant="secondary")
         facts = gr.HTML(elem_id="model_facts", scale=1, padding=False)
 
@@ -58,7 +64,7 @@ def model_tab(first: RunConfig, studio: gr.Blocks) -> Fields:
         except UserError as error:
             return error_html(error, voice)
 
-    return {"base_model": base_model, "revision": revision, "chat_template": chat_template}
+    return {"base_model": base_model, "revision": revision, "chat_template": chat_template, "adapter": adapter}
 
 
 def _card(facts: ModelFacts, voice: Voice) -> str:

@@ -17,7 +17,7 @@ from ftui.plan import plan_of
 from ftui.runs import ENDED, WORKING, Run, RunStore
 from ftui.ui.fieldset import Fields, Form, fieldset, remember, tell
 from ftui.ui.language import Voice, say
-from ftui.ui.live import log_html, loss_curve, plan_html, proof_html, status_html, watched_html
+from ftui.ui.live import log_html, loss_curve, plan_html, proof_html, run_title, status_html, watched_html
 from ftui.ui.preview import Preview
 from ftui.ui.pulse import Pulse
 from ftui.ui.simple import LENGTHS, STRENGTH_PATHS, STRENGTHS, lengthened, settings_of, strength_of
@@ -35,8 +35,11 @@ def train_tab(
     studio: gr.Blocks,
     tab: gr.Tab,
     pulse: Pulse,
-) -> gr.Button:
-    """Returns the button that leads to the chat. `before`: the inputs of the tabs before this one; `kept`: the form, in the browser."""
+) -> tuple[gr.Button, Form]:
+    """Returns the button that leads to the chat, and the form.
+
+    `before`: the inputs of the tabs before this one; `kept`: the form, in the browser.
+    """
     known = {preset.name: preset for preset in presets()}
     with gr.Row():
         with gr.Column(scale=1):
@@ -177,7 +180,8 @@ def train_tab(
         try:
             config = lengthened(form.read(values), length)
             found = preview.look(config)
-            return plan_html(plan_of(config, found.examples, found.model_config, this_device()), Voice(request))
+            plan = plan_of(config, found.examples, found.model_config, this_device())
+            return plan_html(plan, Voice(request), config.adapter)
         except UserError as error:
             return f"<p class='quiet'>{escape(Voice(request).known(str(error)))}</p>"
 
@@ -240,7 +244,7 @@ def train_tab(
     latest = {"trigger_mode": "always_last"}  # else a change is passed over while an older one is worked on
     gr.on([tab.select, *(box.blur for box in strong.inputs)], *shows_strength, **instant, **latest)
     gr.on([tab.select, length.input, *typed], *shows_plan, **planning, **latest)
-    return to_chat
+    return to_chat, form
 
 
 def settings(first: RunConfig) -> Fields:
@@ -295,7 +299,8 @@ def _snapshot(store: RunStore, trainer: BackgroundTrainer, voice: Voice) -> list
     """What the live view shows now."""
     run = _shown_run(store)
     names = [waiting.run_id for waiting in trainer.waiting]
-    line = [gr.Group(visible=bool(names)), gr.Dropdown(choices=names, value=next(iter(names), None))]
+    queued = [(f"{place}. {run_title(each, voice)}", each.run_id) for place, each in enumerate(trainer.waiting, 1)]
+    line = [gr.Group(visible=bool(names)), gr.Dropdown(choices=queued, value=next(iter(names), None))]
     hidden = gr.Button(visible=False)
     if run is None:
         empty = f"<div class='card empty'>{escape(voice('No run yet. Everything is filled in: press Start.'))}</div>"
