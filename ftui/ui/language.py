@@ -275,6 +275,7 @@ SPANISH = {
     "No complete checkpoint yet. One is saved at every check.": "Aún no hay puntos de guardado completos. Se guarda uno en cada comprobación.",
     "No report yet. It is made when a run is done.": "Aún no hay informe. Se hace al terminar.",
     "Base beside the checkpoint of step {step}": "Base junto al punto de guardado del paso {step}",
+    "It is being compared or merged; the log says how far it is.": "Se está comparando o fusionando; el registro dice cuánto falta.",
     "All settings are the same.": "Todos los ajustes son iguales.",
     "The trash is empty.": "La papelera está vacía.",
     "No run yet. Start one in the Train tab.": "Aún no hay entrenamientos. Empieza uno en la pestaña Entrenar.",

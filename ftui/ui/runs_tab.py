@@ -156,19 +156,21 @@ def runs_tab(
     def ask_to_go_back(request: gr.Request, event: gr.EventData, *asked: Any) -> list[Any]:
         return asking(f"rewind {int(event.step)}")(request, *asked)
 
-    def do_it(wish: str, *asked: Any) -> list[Any]:
-        what, _, step = wish.partition(" ")
-        acts: dict[str, Callable[[Run], object]] = {
-            "discard": trainer.discard,
-            "delete": trainer.discard,
-            "empty": lambda _: store.empty_trash(),
-            "rewind": lambda run: trainer.resume(run, int(step)),
-        }
-        if what in acts:
-            carried_out(acts[what])(*asked)
+    def do_it(wish: str) -> list[Any]:
+        """What was asked, with the run that it was asked about, whatever the page looks at by now."""
+        what, run_id, step = (*wish.split(), "", "", "")[:3]
+        try:
+            if what == "empty":
+                store.empty_trash()
+            elif what == "rewind":
+                trainer.resume(store.open(run_id), int(step))
+            elif what:
+                trainer.discard(store.open(run_id))
+        except UserError as error:
+            raise tell(error) from None
         return _no_question()
 
-    yes.click(do_it, [wish, *asked[1:]], asks, **QUIET).then(**anew)
+    yes.click(do_it, wish, asks, **QUIET).then(**anew)
     no.click(_no_question, outputs=asks, **QUIET)
 
     # what leads to other tabs
@@ -305,9 +307,11 @@ def _detail(run: Run | None, in_trash: bool, voice: Voice) -> list[Any]:
         "delete": ended,
     }
     buttons = [gr.Button(visible=shown and not in_trash) for shown in can.values()]
+    busy = voice("It is being compared or merged; the log says how far it is.")
+    note = f"<p class='warn' role='status'>{escape(busy)}</p>" if state in ENDED and run.is_held else ""
     return [
         gr.Column(visible=True),
-        f"<h2>{escape(run_title(run, voice))}</h2>{status_html(run, state, events, voice)}",
+        f"<h2>{escape(run_title(run, voice))}</h2>{note}{status_html(run, state, events, voice)}",
         gr.LinePlot(curve, visible=curve is not None, x_title=voice("step"), y_title=voice("Loss")),
         watched_html(events, voice),
         _reports(run, voice)
@@ -343,7 +347,7 @@ def _question(what: str, run: Run, trash_size: int, voice: Voice) -> list[Any]:
     size = size_of(line_of(run).bytes, voice)
     title = escape(run_title(run, voice))
     text = voice(sentence, run=f"**{title}**", size=size, trash=size_of(trash_size, voice), step=step)
-    return [what, gr.Column(visible=True), text]
+    return [f"{verb} {run.run_id} {step}", gr.Column(visible=True), text]
 
 
 def _no_question() -> list[Any]:

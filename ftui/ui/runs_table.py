@@ -94,7 +94,7 @@ def _row(line: RunLine, is_chosen: bool, ticked: Sequence[str] | None, voice: Vo
     )
     cells = [
         ("", f"<span class='state {line.state}'>{escape(voice(PHASES[line.state]))}</span>"),
-        ("", escape(_short_base(line.base_model))),
+        ("", escape(_short_base(voice.known(line.base_model)))),
         ("number", f"{voice.number(line.step)} / {voice.number(line.steps)}" if line.steps else "–"),
         ("number", _loss(line.loss, voice)),
         ("number", _loss(line.validation_loss, voice)),
