@@ -259,7 +259,7 @@ def test_a_killed_process_goes_on_in_the_terminal_of_a_fresh_machine(values, tmp
     command = [sys.executable, "-m", "ftui", "train"]
     lost = [*command, str(tmp_path / "config.yaml"), "--runs", str(tmp_path / "lost")]
     process = subprocess.Popen(lost, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    copies, until = FolderCopies(tmp_path / "bucket"), time.monotonic() + 120
+    copies, until = FolderCopies(tmp_path / "bucket"), time.monotonic() + 240
     while not (copies.names() and copies.newest(copies.names()[0]) >= 20):
         assert time.monotonic() < until and process.poll() is None
         time.sleep(0.05)

@@ -149,6 +149,8 @@ def _trainer_class() -> type[SFTTrainer]:
 
         def compute_loss(self, model, inputs, *arguments, **options):
             """Ranks agree after the forward pass: trl gathers its metrics then, and one that gave up would be missing."""
+            if self.ranks.count == 1:
+                return super().compute_loss(model, inputs, *arguments, **options)
 
             def forward(**values):
                 with self._together():
