@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 REST_SECONDS = 0.25  # between two looks, however many pages ask
 REST_SHARE = 50  # and a look may take one part in fifty of the time, however long the run
 ASK = """async () => {
+  const sent = window.ftui_marks ?? "";
   try {
-    const answer = await fetch("pulse?" + (window.ftui_marks ?? ""), {cache: "no-store"});
+    const answer = await fetch("pulse?" + sent, {cache: "no-store"});
     if (answer.status == 401) location.reload();  // the server has forgotten who signed in
     if (answer.status != 200) return [];
     const {marks, parts} = await answer.json();
-    window.ftui_marks = marks;
+    if (sent == (window.ftui_marks ?? "")) window.ftui_marks = marks;  // else a click has drawn meanwhile
     return Array.from({length: marks.split(".").length}, (_, index) => parts[index]);
   } catch { return []; }  // the server is away; the next tick asks again
 }"""
+FORGET = "() => { window.ftui_marks = ''; }"
 
 Key = Callable[[], Hashable]
 Draw = Callable[[Voice], list[Any]]
@@ -62,8 +64,13 @@ class Pulse:
     def attach(self, studio: gr.Blocks) -> None:
         """Within the Blocks, after everything is watched: the timer of each page."""
         outputs = [each for outputs, _, _ in self._watched for each in outputs]
+        others = [index for index, function in studio.fns.items() if {*function.outputs} & {*outputs}]
         tick = gr.Timer(1).tick(None, outputs=outputs, js=ASK, show_progress="hidden", api_visibility="private")
         self._studio, self._event = studio, tick["id"]
+        for index in others:  # what a click has drawn over is not what the marks say
+            gr.events.Dependency(None, {}, index, None).then(
+                None, js=FORGET, show_progress="hidden", api_visibility="private"
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         view = await self._view(_speaks_spanish(scope))
