@@ -3,7 +3,8 @@
 Equal: weights (the starter, NF4 with double quantization), rows and their order, chat template, LoRA, learning rate,
 rows a step, steps. Free: how the rows are batched, what is recomputed, how the loss is computed. Each contender runs in
 a process of its own, in turns. Measured: non-padding tokens a second over all steps but the first two, counted from the
-batches that the trainer gets; peak resident memory; the loss on the same held-out rows afterwards.
+batches that the trainer gets; the seconds of processor time they took, which a busy machine changes less; peak
+resident memory; the loss on the same held-out rows afterwards.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ def main() -> None:
     ftui, plain = median["ftui"], median["plain"]
     print(f"tokens/s: {ftui['rate'] / plain['rate']:.2f} × plain trl ({ftui['rate']:.0f} and {plain['rate']:.0f})")
     print(
+        f"processor time a token: {ftui['processor'] / plain['processor']:.2f} × plain trl "
+        f"({ftui['processor']:.2f} and {plain['processor']:.2f} s per 1,000 tokens)"
+    )
+    print(
         f"peak memory: {ftui['memory'] / plain['memory']:.2f} × plain trl ({ftui['memory'] / 1e9:.1f} and {plain['memory'] / 1e9:.1f} GB)"
     )
     print(
@@ -53,7 +58,10 @@ def main() -> None:
 
 
 def _line(run: dict) -> str:
-    return f"{run['rate']:.0f} tokens/s, {run['memory'] / 1e9:.1f} GB, held-out loss {run['loss']:.4f}"
+    return (
+        f"{run['rate']:.0f} tokens/s, {run['processor']:.2f} processor seconds per 1,000 tokens, "
+        f"{run['memory'] / 1e9:.2f} GB, held-out loss {run['loss']:.4f}"
+    )
 
 
 def _in_own_process(name: str, steps: int) -> dict:
@@ -163,7 +171,7 @@ def _measured(trainer, examples) -> dict:
 
     from ftui.replies import answer_losses
 
-    tokens, learned, moments = [], [], [time.perf_counter()]
+    tokens, learned, moments, worked = [], [], [time.perf_counter()], [time.process_time()]
     collate = trainer.data_collator
 
     def counting(rows):
@@ -175,6 +183,7 @@ def _measured(trainer, examples) -> dict:
     class Clock(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             moments.append(time.perf_counter())
+            worked.append(time.process_time())
 
     trainer.data_collator = counting
     trainer.add_callback(Clock())
@@ -183,8 +192,10 @@ def _measured(trainer, examples) -> dict:
     seconds = moments[-1] - moments[WARM_UP]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     losses = answer_losses(trainer.model, [example.encoded for example in examples.validation])
+    done = sum(tokens[WARM_UP:steps])
     return {
-        "rate": sum(tokens[WARM_UP:steps]) / seconds,
+        "rate": done / seconds,
+        "processor": 1000 * (worked[-1] - worked[WARM_UP]) / done,
         "memory": memory,
         "loss": statistics.fmean(losses),
         "learned": sum(learned[:steps]),

@@ -54,9 +54,12 @@ def test_a_row_sees_nothing_of_its_neighbors(load):
     assert changed.nonzero().flatten().tolist() == [5, 6]
 
 
-def test_gradients_are_those_of_the_stock_attention_with_padding(load):
+@pytest.mark.parametrize("short, block", [(512, 128), (512, 3), (4, 128)])
+def test_gradients_are_those_of_the_stock_attention_with_padding(load, monkeypatch, short, block):
     import torch
 
+    monkeypatch.setattr("ftui.attention.SHORT", short)
+    monkeypatch.setattr("ftui.attention.BLOCK", block)
     gradients = []
     for name, rows in (
         ("ftui_varlen", [side_by_side(ROWS)]),
