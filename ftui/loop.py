@@ -36,6 +36,10 @@ from ftui.train import Trained, checkpoint_at, train
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+SHUT_DOWN = "ftui was shut down. The work so far is saved; Resume goes on from there."
+SHUT_DOWN_OR_LOST = (
+    "ftui was shut down, or another process of this run died. The work so far is saved; Resume goes on from there."
+)
 REPLY_SECONDS = 600  # a run waits for a reply that is being written
 
 
@@ -105,8 +109,7 @@ def _end_early(run: Run, steps: int | None = None, is_one_of_several: bool = Fal
     Beside others, a shutdown between steps may also come from the launcher, which ends all ranks when one has died.
     """
     if run.shutting_down:
-        cause = "ftui was shut down, or another process of this run died" if is_one_of_several else "ftui was shut down"
-        return run.end("interrupted", f"{cause}. The work so far is saved; Resume goes on from there.", "warning")
+        return run.end("interrupted", SHUT_DOWN_OR_LOST if is_one_of_several else SHUT_DOWN, "warning")
     if run.discarding:
         return run.end("stopped", "Stopped and thrown away; it lies in the trash.", "warning")
     if not run.adapter_dir.is_dir():

@@ -289,7 +289,7 @@ class RunStore:
         """A new run, queued. UserError when the folder cannot be written to."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f"{_stamp(self._names(), self._now())}-{_slug(config)}-{secrets.token_hex(2)}"
+            path = self.folder / f"{_stamp(_names(self.folder), self._now())}-{_slug(config)}-{secrets.token_hex(2)}"
             path.mkdir()
             write_whole(path / "config.yaml", config.to_yaml())
             run = self.open(path.name)
