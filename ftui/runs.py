@@ -135,14 +135,14 @@ class Run:
 
         Raises Stopped where somebody has wished for that.
         """
-        last = clock()
+        last = float("-inf")
 
         def count(done: float) -> None:
             nonlocal last
             if self.stop_wanted:
                 raise Stopped
-            if clock() - last >= 1:
-                last = clock()
+            if (now := clock()) - last >= 1:
+                last = now
                 self.log("progress", what=what, done=round(done, 2), of=of)
 
         return count

@@ -215,13 +215,12 @@ def test_a_wish_to_stop_is_noticed_before_the_next_stage_and_forgotten_at_the_en
 
 
 def test_a_long_stage_counts_once_a_second_and_hears_a_wish_to_stop(run):
-    seconds = iter([0, 0.4, 1.1, 1.2, 1.9])
+    seconds = iter([0, 0.4, 1.1])
     count = run.counting("prepared", 5000, clock=lambda: next(seconds))
     for done in (1000, 2000, 3000):
         count(done)
-    assert [event.data for event in run.events() if event.type == "progress"] == [
-        {"what": "prepared", "done": 2000, "of": 5000}
-    ]
+    counted = [event.data for event in run.events() if event.type == "progress"]
+    assert [data["done"] for data in counted] == [1000, 3000] and counted[0]["of"] == 5000
     run.stop()
     with pytest.raises(Stopped):
         count(4000)
