@@ -610,7 +610,7 @@ def test_a_broken_line_of_events_is_passed_over_and_the_page_is_drawn_as_before(
         return [
             status_html(run, run.state, events, voice),
             watched_html(events, voice),
-            log_html(events),
+            log_html(events, voice),
             loss_curve(run).to_csv(),
         ]
 
