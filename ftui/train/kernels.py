@@ -2,6 +2,8 @@
 
 Only the forward methods of modules are swapped, and only where a gradient is wanted: names, weights, generation and
 evaluation stay the libraries' own, and so does whatever does not look as expected (dropout, DoRA, other families).
+For its backward pass a layer keeps 8h + 4(q + kv) + 6f + 14r bytes a token in 16 bits, a third less than the libraries.
+On a CPU only: a GPU starts one kernel for each of these operations, and other choices pay there.
 """
 
 from __future__ import annotations
@@ -12,20 +14,18 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ftui.attention import NAME, varlen_attention
-
 if TYPE_CHECKING:
     from peft import PeftModel
 
 # Families of which these parts are written alike.
-PARTS = re.compile("(Llama|Mistral|Qwen2|Qwen3)(RMSNorm|MLP|Attention)")
+PARTS = re.compile("(Llama|Mistral|Qwen2|Qwen3)(RMSNorm|MLP)")
 
 
 def fuse(model: PeftModel) -> None:
-    """Swaps the forward methods of LoRA layers, norms, MLPs and attention."""
+    """Swaps the forward methods of LoRA layers, norms and MLPs."""
     from peft.tuners.lora import LoraLayer
 
-    makers = {"RMSNorm": _norm, "MLP": _mlp, "Attention": _attention}
+    makers = {"RMSNorm": _norm, "MLP": _mlp}
     for module in model.modules():
         part = PARTS.fullmatch(type(module).__name__)
         make = _lora if isinstance(module, LoraLayer) else makers[part[2]] if part else None
@@ -75,23 +75,19 @@ def _weight_of(layer: Any) -> Callable[[], Any] | None:
 
     if type(layer) is not bitsandbytes.nn.Linear4bit:
         return None
-    scales: dict[Any, Any] = {}
+    seen = scales = None
 
     def unpacked() -> Any:
+        nonlocal seen, scales
         state = layer.weight.quant_state
-        if id(state) not in scales:  # unpacked twice a step, doubly quantized scales cost 3 % of it
-            absmax = state.absmax
+        if seen is not state:  # unpacked twice a step, doubly quantized scales cost 3 % of it
+            seen, scales = state, state.absmax
             if state.nested:
-                absmax = bitsandbytes.functional.dequantize_blockwise(absmax, state.state2) + state.offset
-            scales.clear()
-            scales[id(state)] = absmax.float()
+                scales = bitsandbytes.functional.dequantize_blockwise(scales, state.state2) + state.offset
+            scales = scales.float()
+        packed, shape = layer.weight.data.view(-1, 1), state.shape
         return torch.ops.bitsandbytes.dequantize_4bit(
-            layer.weight.data.view(-1, 1),
-            scales[id(state)],
-            state.blocksize,
-            state.quant_type,
-            state.shape,
-            state.dtype,
+            packed, scales, state.blocksize, state.quant_type, shape, state.dtype
         )
 
     return unpacked
@@ -122,35 +118,12 @@ def _mlp(module: Any, theirs: Callable) -> Callable | None:
     return forward
 
 
-def _attention(module: Any, theirs: Callable) -> Callable | None:
-    import torch
-
-    if module.config._attn_implementation != NAME:
-        return None
-
-    def forward(self: Any, hidden_states: Any, position_embeddings: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if not torch.is_grad_enabled() or args or kwargs.get("past_key_values") is not None:
-            return theirs(hidden_states, position_embeddings, *args, **kwargs)
-        shape = (*hidden_states.shape[:-1], -1, self.head_dim)
-        query, key, value = (project(hidden_states).view(shape) for project in (self.q_proj, self.k_proj, self.v_proj))
-        if hasattr(self, "q_norm"):
-            query, key = self.q_norm(query), self.k_norm(key)
-        cos, sin = (part[:, :, None] for part in position_embeddings)
-        heads = [_steps().rotary(query, cos, sin), _steps().rotary(key, cos, sin), value]
-        mask = kwargs.pop("attention_mask", None)
-        out, _ = varlen_attention(self, *(part.transpose(1, 2) for part in heads), mask, self.scaling, **kwargs)
-        return self.o_proj(out.reshape(*shape[:-2], -1)), None
-
-    return forward
-
-
 class _Steps(NamedTuple):
-    """`lora(x, A, B, scale, weight, bias)`, `norm(x, weight, epsilon)`, `swiglu(gate, up)`, `rotary(x, cos, sin)`."""
+    """`lora(x, A, B, scale, weight, bias)`, `norm(x, weight, epsilon)`, `swiglu(gate, up)`."""
 
     lora: Callable
     norm: Callable
     swiglu: Callable
-    rotary: Callable
 
 
 @cache
@@ -160,14 +133,16 @@ def _steps() -> _Steps:
     from torch.nn.functional import linear, silu
 
     class Lora(torch.autograd.Function):
-        """Keeps x and xAᵀ."""
+        """y = xWᵀ + s(xAᵀ)Bᵀ. Keeps x and xAᵀ; nothing is copied or cast twice: a quarter to a third less time than peft's
+        own path for the same layer, about a seventh of a step."""
 
         @staticmethod
         def forward(ctx, x, lora_a, lora_b, scale, weight, bias):
             rows, down, up = x.flatten(0, -2), lora_a.to(x.dtype), (lora_b * scale).to(x.dtype)
             with torch.autocast("cpu", enabled=False):
                 inner = rows @ down.t()
-                out = linear(rows, weight(), bias).addmm_(inner, up.t())
+                base = linear(rows, weight().to(x.dtype), None if bias is None else bias.to(x.dtype))
+                out = base.addmm_(inner, up.t())
             ctx.save_for_backward(rows, inner, down, up)
             ctx.scale, ctx.weight = scale, weight
             return out.view(*x.shape[:-1], -1)
@@ -179,12 +154,12 @@ def _steps() -> _Steps:
             grad_inner = grads @ up
             grad_x = None
             if ctx.needs_input_grad[0]:
-                grad_x = (grads @ ctx.weight()).addmm_(grad_inner, down).view(*grad.shape[:-1], -1)
+                grad_x = (grads @ ctx.weight().to(grads.dtype)).addmm_(grad_inner, down).view(*grad.shape[:-1], -1)
             grad_a, grad_b = grad_inner.t() @ rows, (inner.t() @ grads).t()
             return grad_x, grad_a.float(), grad_b.float() * ctx.scale, None, None, None
 
     class Norm(torch.autograd.Function):
-        """Keeps x and a number a token, where autograd keeps three copies of x."""
+        """Keeps x and a number a token, where autograd keeps x three times, twice in fp32. For memory; the time is the same."""
 
         @staticmethod
         def forward(ctx, x, weight, epsilon):
@@ -201,7 +176,7 @@ def _steps() -> _Steps:
             return grad.addcmul_(normed, along, value=-1).mul_(inverse).to(x.dtype), None, None
 
     class SwiGlu(torch.autograd.Function):
-        """Keeps its two inputs."""
+        """Keeps its two inputs, where autograd keeps silu(gate) as well. For memory; the time is the same."""
 
         @staticmethod
         def forward(ctx, gate, up):
@@ -213,24 +188,4 @@ def _steps() -> _Steps:
             gate, up = ctx.saved_tensors
             return torch.ops.aten.silu_backward(grad * up, gate), silu(gate).mul_(grad)
 
-    class Rotary(torch.autograd.Function):
-        """Keeps the angles; the way back is the turn the other way."""
-
-        @staticmethod
-        def forward(ctx, x, cos, sin):
-            ctx.save_for_backward(cos, sin)
-            return turn(x, cos, sin)
-
-        @staticmethod
-        def backward(ctx, grad):
-            cos, sin = ctx.saved_tensors
-            return turn(grad, cos, -sin), None, None
-
-    def turn(x, cos, sin):
-        half = x.shape[-1] // 2
-        out = x * cos
-        out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-        out[..., half:].addcmul_(x[..., :half], sin[..., half:])
-        return out
-
-    return _Steps(Lora.apply, Norm.apply, SwiGlu.apply, Rotary.apply)
+    return _Steps(Lora.apply, Norm.apply, SwiGlu.apply)
