@@ -3,8 +3,8 @@
 Equal: weights (the starter, NF4 with double quantization), rows and their order, chat template, LoRA, learning rate,
 rows a step, steps. Free: how the rows are batched, what is recomputed, how the loss is computed. Each contender runs in
 a process of its own, in turns. Measured: non-padding tokens a second over all steps but the first two, counted from the
-batches that the trainer gets; the seconds of processor time they took, which a busy machine changes less; peak
-resident memory; the loss on the same held-out rows afterwards.
+batches that the trainer gets; the seconds of processor time they took, good for ftui before and
+after on a busy machine (a plain script's idle threads spin, which counts); peak resident memory; the loss on the same held-out rows afterwards.
 """
 
 from __future__ import annotations
@@ -45,10 +45,6 @@ def main() -> None:
     }
     ftui, plain = median["ftui"], median["plain"]
     print(f"tokens/s: {ftui['rate'] / plain['rate']:.2f} × plain trl ({ftui['rate']:.0f} and {plain['rate']:.0f})")
-    print(
-        f"processor time a token: {ftui['processor'] / plain['processor']:.2f} × plain trl "
-        f"({ftui['processor']:.2f} and {plain['processor']:.2f} s per 1,000 tokens)"
-    )
     print(
         f"peak memory: {ftui['memory'] / plain['memory']:.2f} × plain trl ({ftui['memory'] / 1e9:.1f} and {plain['memory'] / 1e9:.1f} GB)"
     )
