@@ -212,6 +212,14 @@ def test_replies_and_losses_leave_the_4_bit_starter_as_it_was(starter):
     )
 
 
+def test_the_head_of_a_frozen_model_is_not_copied_for_every_row_of_a_batch(tiny_model):
+    model, encoding = load_model(tiny_model).eval(), Encoding(load_tokenizer(tiny_model))
+    whole = []
+    model.lm_head.register_forward_hook(lambda _, states, logits: whole.append(states[0].is_contiguous()))
+    reply_to_all(model.requires_grad_(False), encoding, [QUESTION] * 3, 2)
+    assert whole == [True, True]  # of a view, torch makes a copy of the weight for each row
+
+
 @pytest.mark.skipif(not this_device().bf16, reason="only such a CPU packs")
 def test_without_ftuis_loader_this_cpu_does_pack_so_the_tests_above_can_fail(tiny_model):
     import torch
