@@ -126,7 +126,7 @@ def _plan(config: RunConfig, found: Look, device: Device | None, notes: list[str
     except UserError as error:
         notes.append(str(error))
         return None
-    return {**planned._asdict(), "sentence": planned.sentence}
+    return planned.values()
 
 
 def token_numbers(examples: Examples, max_length: int) -> dict[str, Any]:

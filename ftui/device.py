@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -95,9 +96,32 @@ def memory_used() -> int:
     return psutil.Process().memory_info().rss
 
 
+def forget_peak() -> None:
+    """From here on `memory_peak` counts anew."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return
+    with suppress(OSError):  # not Linux, or not allowed: the peak is then that of the whole process
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def memory_peak() -> int:
+    """The most bytes that were in use at once, in the way of `memory_used`; where nobody keeps count, those in use now."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    try:
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return memory_used()
+    return int(line.split()[1]) * 1024
+
+
 def release_memory() -> None:
     """Give freed blocks back, so that the next one to measure sees them."""
-    import ctypes
     import gc
 
     import torch
@@ -106,10 +130,8 @@ def release_memory() -> None:
     if torch.cuda.is_available():
         with suppress(RuntimeError):  # a poisoned GPU refuses this, too
             torch.cuda.empty_cache()
-    try:
+    with suppress(OSError):  # not glibc: the allocator decides
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except OSError:
-        return  # not glibc: the allocator decides
 
 
 def is_out_of_memory(error: BaseException) -> bool:

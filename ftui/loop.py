@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ftui.backup import Backup
 from ftui.chat import chat_encoding, load_adapted
 from ftui.config import RunConfig
-from ftui.device import POISONED, Lease, is_out_of_memory, is_poisoned, release_memory, this_device
+from ftui.device import POISONED, Lease, forget_peak, is_out_of_memory, is_poisoned, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
@@ -27,7 +27,7 @@ from ftui.history import data_name
 from ftui.merge import PROVEN_ROWS, Rounding, as_trained, merge, prove
 from ftui.models import check_tunable, hub_name, load_model, load_tokenizer, model_folder, origin, place_for
 from ftui.models.facts import read_json
-from ftui.plan import plan_of
+from ftui.plan import Choice, Plan, plan_of
 from ftui.ranks import ALONE, Ranks, is_lost_rank
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
@@ -140,7 +140,7 @@ def explain_failure(error: BaseException) -> str:
     if is_disk_full(error):
         return "The disk is full. What was saved before is kept; free some space and start again."
     if is_out_of_memory(error):
-        return "Memory ran out. Halve the batch size and double the accumulation (the same result, slower), shorten max_length, or choose a smaller model."
+        return "Memory ran out. Rehearse the run to see what makes it fit: usually a shorter max_length or a smaller model."
     return f"This is a fault in ftui or one of its libraries: {type(error).__name__}: {str(error)[:300]}. The log of this run has the details."
 
 
@@ -178,11 +178,13 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
         run.log("message", f"Base model: {origin(config.base_model, base_dir)}. Computing in {_precision(run)}.")
         if config.adapter:
             run.log("message", f"It goes on from the adapter of {config.adapter}, rank {config.lora.r}.")
+        choice = None
         if ranks.count == 1:
-            _plan(run, base_dir, examples)
+            choice = _plan(run, base_dir, examples)
         else:
             run.log("message", f"{ranks.count} processes learn together.")
         ranks.share(str(run.path.resolve()))
+        forget_peak()
         model = load_model(base_dir, config.quantization)
     test = examples.test[: config.evaluation.limit]
     before = _saved_answers(run)
@@ -192,7 +194,7 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
             if not run.stop_wanted:
                 run.write("base_answers.json", json.dumps(before, ensure_ascii=False))
     with run.stage("training", f"Learning from {len(examples.train)} rows."):
-        trained = train(run, model, encoding, examples, ranks, saved)
+        trained = train(run, model, encoding, examples, ranks, saved, choice)
     run.log(
         "message",
         f"The adapter is saved: {trained.steps} steps.",
@@ -225,14 +227,21 @@ def _check_settings(config: RunConfig, base_dir: Path) -> None:
         )
 
 
-def _plan(run: Run, base_dir: Path, examples: Examples) -> None:
-    """Writes down what the run was expected to take, to stand beside what it took."""
+def _plan(run: Run, base_dir: Path, examples: Examples) -> Choice | None:
+    """Writes down what the run was expected to take, to stand beside what it took, and how its steps are carried out.
+
+    The plan is the one that was rehearsed, where there is one.
+    """
+    rehearsed = run.read_json("plan.json")
     try:
         model_config = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
-        planned = plan_of(run.config, examples, model_config, this_device())
+        planned = Plan.of(rehearsed) if rehearsed else plan_of(run.config, examples, model_config, this_device())
     except UserError as error:
-        return run.log("message", str(error))
-    run.log("message", f"The plan: {planned.sentence} {planned.basis}", plan=planned._asdict())
+        run.log("message", str(error))
+        return None
+    run.log("message", f"The plan: {planned.sentence} {planned.basis}", plan=planned.values())
+    run.log("message", planned.choice.sentence)
+    return planned.choice
 
 
 def _saved_answers(run: Run) -> Answers | None:

@@ -42,6 +42,12 @@ class Ranks(NamedTuple):
 
         return any(gather_object([flag]))
 
+    def most(self, number: int) -> int:
+        """The largest of their numbers. Waits until all are here."""
+        from accelerate.utils import gather_object
+
+        return max(gather_object([number]))
+
     def wait(self) -> None:
         self.any(False)
 

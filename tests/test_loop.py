@@ -252,7 +252,7 @@ def test_a_run_that_another_works_on_is_left_alone(config, store):
 def test_what_goes_wrong_is_told_with_what_to_do():
     assert explain_failure(UserError("Say it.")) == "Say it."
     assert "disk is full" in explain_failure(OSError(errno.ENOSPC, "No space left on device"))
-    assert "Halve the batch size" in explain_failure(MemoryError())
+    assert "Rehearse the run" in explain_failure(MemoryError())
     assert "fault in ftui" in explain_failure(KeyError("x")) and "KeyError" in explain_failure(KeyError("x"))
 
 

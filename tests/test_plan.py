@@ -1,11 +1,13 @@
 """The plan: arithmetic against published sizes, steps as trl counts them, and advice that is true."""
 
+import json
+
 import pytest
 
 from ftui.config import RunConfig, TrainingSettings
 from ftui.device import Device
 from ftui.errors import UserError
-from ftui.plan import Dimensions, peak_memory, plan
+from ftui.plan import Choice, Dimensions, Measured, Plan, Tokens, choose, peak_memory, plan, price_here
 
 GB = 10**9
 LLAMA_8B = {
@@ -66,21 +68,22 @@ def test_a_model_whose_size_cannot_be_told_is_said(model_config):
 )
 def test_memory_is_that_of_the_measured_table_within_a_fifth(recompute, gib):
     config = config_of(per_device_train_batch_size=1, gradient_checkpointing=recompute)
-    memory = peak_memory(config, Dimensions.of(LLAMA_8B), [2048], L4, share=1.0)
-    assert sum(memory.values()) - memory["program"] == pytest.approx(gib * 2**30, rel=0.2)
+    memory = peak_memory(config, Dimensions.of(LLAMA_8B), Choice(2048, 32 if recompute else 0, 32), L4, share=1.0)
+    assert memory.peak - memory.program == pytest.approx(gib * 2**30, rel=0.2)
 
 
 @pytest.mark.parametrize(("tokens", "measured"), [(521, 1.98e9), (2043, 3.86e9)])
 def test_memory_on_a_cpu_is_what_was_measured_with_the_starter(tokens, measured):
-    memory = peak_memory(config_of(), Dimensions.of(SMOLLM), [tokens], LAPTOP, share=0.226)
-    assert sum(memory.values()) == pytest.approx(measured, rel=0.05)
+    memory = peak_memory(config_of(), Dimensions.of(SMOLLM), Choice(tokens, 0, 30), LAPTOP, share=0.226)
+    assert memory.peak == pytest.approx(measured, rel=0.05)
 
 
-def test_memory_counts_the_longest_rows_that_can_meet_in_a_batch():
-    config, size = config_of(per_device_train_batch_size=2), Dimensions.of(SMOLLM)
-    one = peak_memory(config, size, [10, 500, 20, 400], LAPTOP, 0.5)
-    assert one["activations"] == peak_memory(config, size, [900], LAPTOP, 0.5)["activations"]
-    assert one["activations"] > peak_memory(config, size, [10, 20, 300, 400], LAPTOP, 0.5)["activations"]
+def test_the_largest_step_is_that_of_the_longest_rows_padded_or_side_by_side():
+    settings = config_of(per_device_train_batch_size=2).training
+    assert Tokens([10, 500, 20, 400]).step(settings) == 900
+    assert Tokens([10, 500, 20, 400], padded=True).step(settings) == 1000
+    twice = config_of(per_device_train_batch_size=1, gradient_accumulation_steps=2).training
+    assert Tokens([10, 500, 20, 400]).step(twice) == 900
 
 
 @pytest.mark.parametrize(
@@ -99,42 +102,176 @@ def test_steps_are_those_that_transformers_counts(rows, values, steps):
 
 
 def test_tokens_follow_epochs_or_steps():
-    assert plan(config_of(num_train_epochs=3), SMOLLM, [100] * 40, LAPTOP).tokens == 12_000
-    assert plan(config_of(max_steps=2, per_device_train_batch_size=5), SMOLLM, [100] * 40, LAPTOP).tokens == 1_000
+    assert plan(config_of(num_train_epochs=3), SMOLLM, Tokens([100] * 40), LAPTOP).tokens == 12_000
+    assert (
+        plan(config_of(max_steps=2, per_device_train_batch_size=5), SMOLLM, Tokens([100] * 40), LAPTOP).tokens == 1_000
+    )
 
 
 def test_time_grows_with_tokens_and_a_faster_device_takes_less():
     config = config_of()
-    short, long = (plan(config, LLAMA_8B, [500] * rows, L4).seconds for rows in (100, 200))
-    assert long == pytest.approx(2 * short, rel=0.01)
+
+    def training(rows, device=L4):
+        return plan(config, LLAMA_8B, Tokens([500] * rows), device).times["training"]
+
     h200 = Device("cuda", "NVIDIA H200", 141 * GB, 16, True)
-    assert plan(config, LLAMA_8B, [500] * 100, h200).seconds < short / 5
-    assert plan(config, LLAMA_8B, [500] * 100, L4, validated=10_000).seconds > short
+    assert training(200) == pytest.approx(2 * training(100), rel=0.01)
+    assert training(100, h200) < training(100) / 5
+
+
+def test_the_time_is_that_of_the_whole_run():
+    asked = Tokens([100] * 40, validation=[100] * 10, test=[(80, 20)] * 10)
+    times = plan(config_of(), SMOLLM, asked, LAPTOP).times
+    assert list(times) == ["loading", "base answers", "training", "checks", "tuned answers", "merging"]
+    assert all(seconds > 0 for seconds in times.values())
+    assert plan(config_of(), SMOLLM, asked, LAPTOP).seconds == pytest.approx(sum(times.values()), abs=1)
+    alone = plan(config_of(), SMOLLM, Tokens([100] * 40), LAPTOP).times
+    assert alone["base answers"] == alone["tuned answers"] == alone["checks"] == 0
+    assert alone["training"] == times["training"]
 
 
 def test_an_8b_on_an_l4_trains_at_the_known_speed():
     config = config_of(gradient_checkpointing=True)
-    planned = plan(config, LLAMA_8B, [2048] * 100, L4)
-    assert planned.tokens / planned.seconds == pytest.approx(890, rel=0.1)  # the facts: L4, recompute, 35 %
+    planned = plan(config, LLAMA_8B, Tokens([2048] * 100), L4)
+    assert planned.tokens / planned.times["training"] == pytest.approx(890, rel=0.1)  # the facts: L4, recompute, 35 %
+
+
+# how a step is carried out
+
+
+def choice_of(config, model_config, lengths, device):
+    return choose(config, Dimensions.of(model_config), Tokens(lengths), device)
+
+
+def test_a_step_is_one_pass_without_recomputing_where_that_fits():
+    config = config_of(per_device_train_batch_size=2, gradient_accumulation_steps=4)
+    assert choice_of(config, SMOLLM, [100] * 40, LAPTOP) == Choice(800, 0, 30)
+    h200 = Device("cuda", "NVIDIA H200", 141 * GB, 16, True)
+    assert choice_of(config, LLAMA_8B, [1000] * 40, h200) == Choice(8000, 0, 32)
+
+
+def test_recomputing_is_asked_for_or_not_but_what_was_asked_for_is_done():
+    assert choice_of(config_of(gradient_checkpointing=True), SMOLLM, [100] * 40, LAPTOP).recomputed == 30
+
+
+def test_the_less_memory_there_is_the_more_is_recomputed_and_no_pass_is_shorter_than_a_row():
+    config = config_of(per_device_train_batch_size=8)
+    choices = [
+        choice_of(config, LLAMA_8B, [1000] * 40, Device("cuda", "NVIDIA L4", memory * GB, 8, True))
+        for memory in (80, 14, 12, 10, 4)
+    ]
+    recomputed = [choice.recomputed for choice in choices]
+    assert recomputed == sorted(recomputed) and recomputed[0] == 0 and 0 < recomputed[2] < 32
+    assert choices[-1] == Choice(1000, 32, 32)
+    assert all(choice.tokens >= 1000 for choice in choices)
+
+
+def test_a_choice_fits_whenever_there_is_one_that_does():
+    config, size = config_of(per_device_train_batch_size=8), Dimensions.of(LLAMA_8B)
+    for memory in range(8, 80, 4):
+        device = Device("cuda", "NVIDIA L4", memory * GB, 8, True)
+        choice = choose(config, size, Tokens([1000] * 40), device)
+        if peak_memory(config, size, Choice(1000, 32, 32), device, 1.0).peak <= 0.85 * device.memory:
+            assert peak_memory(config, size, choice, device, 1.0).peak <= 0.85 * device.memory
+
+
+# what makes it fit
+
+
+def test_a_step_that_is_too_large_at_once_is_no_reason_not_to_fit():
+    planned = plan(config_of(per_device_train_batch_size=8), LLAMA_8B, Tokens([2048] * 100), T4)
+    assert planned.verdict == "fits" and planned.choice == Choice(2048, 17, 32)
+    assert "17 of 32 layers" in planned.choice.sentence
 
 
 def test_a_plan_that_does_not_fit_says_what_does():
-    config = config_of(per_device_train_batch_size=8)
-    planned = plan(config, LLAMA_8B, [2048] * 100, T4)
-    assert planned.verdict == "does not fit" and planned.advice.startswith("It fits with")
-    assert "recomputed" in planned.advice
-    mended = config_of(per_device_train_batch_size=1, gradient_checkpointing=True)
-    assert plan(mended, LLAMA_8B, [2048] * 100, T4).verdict == "fits"
+    config = config_of(load_in_4bit=False, per_device_train_batch_size=8)
+    planned = plan(config, LLAMA_8B, Tokens([2048] * 100), T4)
+    assert planned.verdict == "does not fit" and planned.advice == "It fits with a 4-bit base."
+    assert plan(config_of(per_device_train_batch_size=8), LLAMA_8B, Tokens([2048] * 100), T4).verdict == "fits"
 
 
 def test_a_model_that_is_too_large_for_the_device_whatever_is_done_is_said():
-    planned = plan(config_of(load_in_4bit=False), LLAMA_8B, [2048] * 100, Device("cuda", "GTX", 4 * GB, 4, False))
+    small = Device("cuda", "GTX", 4 * GB, 4, False)
+    planned = plan(config_of(load_in_4bit=False), LLAMA_8B, Tokens([2048] * 100), small)
     assert planned.verdict == "does not fit" and "smaller base model" in planned.advice
+    hopeless = plan(config_of(max_length=128), LLAMA_8B, Tokens([128] * 100), small)
+    assert hopeless.advice.startswith("It does not fit.")
+
+
+def test_16_bits_are_advised_where_they_fit_as_well():
+    assert "without the 4-bit base" in plan(config_of(), SMOLLM, Tokens([100] * 40), LAPTOP).tip
+    assert plan(config_of(load_in_4bit=False), SMOLLM, Tokens([100] * 40), LAPTOP).tip == ""
+    assert plan(config_of(), LLAMA_8B, Tokens([2048] * 40), L4).tip == ""
+
+
+# what it rests on
 
 
 def test_the_estimate_says_that_it_is_one_and_what_it_rests_on():
-    planned = plan(config_of(), SMOLLM, [100] * 40, LAPTOP)
-    assert planned.verdict == "fits" and planned.advice == ""
+    planned = plan(config_of(), SMOLLM, Tokens([100] * 40), LAPTOP)
+    assert planned.verdict == "fits" and planned.advice == "" and not planned.rehearsed
     assert "estimate" in planned.basis and "65%" in planned.basis
     assert sum(planned.memory.values()) == planned.peak_memory_bytes
     assert "10 steps over 4,000 tokens" in planned.sentence
+    assert Plan.of(json.loads(json.dumps(planned.values()))) == planned
+
+
+def test_what_was_measured_takes_the_place_of_what_was_guessed():
+    rates = {"loading": 7.0, "training": 0.01, "reading": 0.001, "word": 0.1}
+    measured = Measured(rates, 3 * GB, Choice(200, 10, 30), "Measured: so it was.")
+    planned = plan(config_of(), SMOLLM, Tokens([100] * 40), LAPTOP, measured=measured)
+    assert planned.times["loading"] == 7 and planned.times["training"] == 40
+    assert planned.peak_memory_bytes == sum(planned.memory.values()) == 3 * GB
+    assert planned.choice == Choice(200, 10, 30) and planned.rehearsed and planned.basis == "Measured: so it was."
+    tight = plan(config_of(), SMOLLM, Tokens([100] * 40), LAPTOP, measured=measured._replace(peak=15 * GB))
+    assert tight.verdict == "tight" and tight.advice
+
+
+def test_a_rehearsal_that_ran_out_of_memory_says_what_to_change():
+    measured = Measured({}, L4.memory, Choice(2048, 32, 32), "Measured: no.", fits=False)
+    planned = plan(config_of(load_in_4bit=False), LLAMA_8B, Tokens([2048] * 40), L4, measured=measured)
+    assert planned.verdict == "does not fit" and planned.advice.startswith("It fits with a 4-bit base")
+
+
+# money
+
+
+def test_money_is_the_price_of_an_hour_times_the_hours():
+    price = price_here({"FTUI_PRICE_PER_HOUR": "3.6"}, LAPTOP)
+    planned = plan(config_of(), SMOLLM, Tokens([100] * 40), LAPTOP, price)
+    assert planned.cost == pytest.approx(planned.seconds / 1000, abs=1e-4)
+    assert "$3.60 an hour (FTUI_PRICE_PER_HOUR)" in planned.basis and f"${planned.cost:.2f}" in planned.sentence
+
+
+def test_where_nobody_names_a_price_there_is_no_money():
+    planned = plan(config_of(), SMOLLM, Tokens([100] * 40), LAPTOP, price_here({}, LAPTOP))
+    assert planned.cost is None and "$" not in planned.sentence + planned.basis
+
+
+@pytest.mark.parametrize(
+    ("name", "cores", "hardware", "dollars"),
+    [
+        ("NVIDIA L4", 8, "l4x1", 0.8),
+        ("Tesla T4", 4, "t4-small", 0.4),
+        ("Tesla T4", 8, "t4-medium", 0.6),
+        ("NVIDIA A10G", 12, "a10g-large", 1.5),
+        ("NVIDIA L40S", 8, "l40sx1", 1.8),
+        ("NVIDIA A100-SXM4-80GB", 12, "a100-large", 2.5),
+        ("CPU", 2, "cpu-basic", 0),
+    ],
+)
+def test_on_a_space_the_hardware_tells_the_price(name, cores, hardware, dollars):
+    device = Device("cuda", name, 24 * GB, 64, True)  # the container has fewer cores than its host
+    price = price_here({"SPACE_ID": "ana/tuner", "CPU_CORES": str(cores)}, device)
+    assert price.per_hour == dollars and hardware in price.basis and "2026-08-22" in price.basis
+
+
+def test_hardware_that_no_list_names_has_no_price():
+    assert price_here({"SPACE_ID": "ana/tuner"}, Device("cuda", "NVIDIA H200", 141 * GB, 16, True)) is None
+
+
+@pytest.mark.parametrize("said", ["much", "-1", "nan", "inf"])
+def test_a_price_that_is_no_number_is_said(said):
+    with pytest.raises(UserError, match="FTUI_PRICE_PER_HOUR"):
+        price_here({"FTUI_PRICE_PER_HOUR": said}, LAPTOP)

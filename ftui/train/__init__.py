@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from ftui.config import RunConfig
 from ftui.encoding import Encoding, Message
 from ftui.examples import Examples
+from ftui.plan import Choice
 from ftui.ranks import ALONE, Ranks
 from ftui.runs import Run
 from ftui.train.checkpoints import Checkpoint, checkpoint_at, checkpoints_of, complete_checkpoints, rewind, step_of
 from ftui.train.from_adapter import start_of, with_start
 from ftui.train.reporter import RESULTS, NotANumber, Reporter, callback_of, stopping
-from ftui.train.trainer import build_trainer
+from ftui.train.trainer import NoRoom, build_trainer, recomputed_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
 __all__ = [
     "RESULTS",
     "Checkpoint",
+    "NoRoom",
     "Trained",
     "build_trainer",
     "checkpoint_at",
     "checkpoints_of",
     "complete_checkpoints",
+    "recomputed_layers",
     "rewind",
     "step_of",
     "train",
@@ -56,10 +59,12 @@ def train(
     examples: Examples,
     ranks: Ranks = ALONE,
     saved: Callable[[], None] = lambda: None,
+    choice: Choice | None = None,
 ) -> Trained | None:
     """Trains an adapter on `model` (from `load_model`), from the newest complete checkpoint where there is one, and saves it.
 
     Only rank 0 says and saves something; the others have nothing to return. `saved` is called after each checkpoint.
+    `choice`: how its steps are carried out to begin with; as the config's batch size says where there is no plan.
     UserError when the loss is not a number; the adapter of the last checkpoint is kept then.
     """
     checkpoint = ranks.share(next(iter(complete_checkpoints(run.path / "checkpoints")), None))
@@ -73,6 +78,7 @@ def train(
         lambda said: run.log("message", said, "warning") if ranks.is_first else None,
         ranks,
         start,
+        choice,
     )
     reporter = Reporter(run, encoding, watch_questions(run.config, examples))
     trainer.add_callback(stopping(lambda: ranks.share(run.stop_wanted)))

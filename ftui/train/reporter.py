@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ftui.device import memory_used
+from ftui.device import memory_peak, memory_used
 from ftui.encoding import Encoding, Message
 from ftui.errors import UserError
 from ftui.replies import reply_to_all
@@ -44,7 +44,7 @@ class Reporter:
         self._first_step = step
 
     def log(self, state: TrainerState, logs: dict[str, float]) -> None:
-        """One metrics event per line that the trainer logs: `loss` in nats a token, `memory` in bytes, times in seconds."""
+        """One metrics event per line that the trainer logs: `loss` in nats a token, `memory` now and at its peak in bytes, times in seconds."""
         if "loss" not in logs and "eval_loss" not in logs:
             return
         for loss in (logs.get("loss"), logs.get("eval_loss")):
@@ -70,6 +70,7 @@ class Reporter:
             tokens=tokens,
             tokens_per_second=round(tokens / max(seconds - self._asked_seconds, 1e-3), 1),
             memory=memory_used(),
+            peak_memory=memory_peak(),
             seconds=round(seconds, 1),
             seconds_left=round(seconds / done * (state.max_steps - state.global_step), 1),
         )

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
+from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from ftui.device import is_out_of_memory, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import Examples
+from ftui.plan import Choice
 from ftui.ranks import ALONE, Ranks
 from ftui.train.checkpoints import mark_complete, prune
 from ftui.train.from_adapter import load_start, targets_of
@@ -33,6 +36,10 @@ class OutOfMemory(MemoryError):
     """Of one rank, and agreed upon by all."""
 
 
+class NoRoom(UserError):
+    """Memory ran out, and there is no smaller way to carry a step out."""
+
+
 def build_trainer(
     config: RunConfig,
     model: PreTrainedModel,
@@ -42,11 +49,13 @@ def build_trainer(
     tell: Tell = print,
     ranks: Ranks = ALONE,
     start: Path | None = None,
+    choice: Choice | None = None,
 ) -> SFTTrainer:
     """trl's trainer over rows that are encoded already, its adapter in fp32 on every device.
 
-    `tell` gets a sentence when a step had to be carried out otherwise than planned. `start`: a folder with the adapter to
-    go on from, in place of a new one.
+    With a `choice` a batch is a whole step, which goes through the model in as many passes as the choice says. `tell`
+    gets a sentence when a step had to be carried out otherwise than planned. `start`: a folder with the adapter to go on
+    from, in place of a new one.
     """
     from transformers import EarlyStoppingCallback, PrinterCallback
 
@@ -55,13 +64,17 @@ def build_trainer(
         lora.target_modules = targets_of(start, model)
     trainer = _trainer_class()(
         model=model,
-        args=_arguments(config, model, examples, folder, ranks.count),
+        args=_arguments(config, model, examples, folder, ranks.count, is_whole=choice is not None),
         train_dataset=examples.train.dataset(),
         eval_dataset=examples.validation.dataset() if examples.validation else None,
         processing_class=encoding.tokenizer,
         peft_config=lora,
     )
     trainer.tell, trainer.ranks = tell, ranks
+    if choice is not None:
+        trainer.tokens = choice.tokens
+        if choice.recomputed:
+            recompute(trainer.model, choice.recomputed)
     # trl casts the adapter of a quantized base to bf16, where AdamW loses small updates and a T4 cannot train at all.
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
@@ -88,11 +101,11 @@ def _trainer_class() -> type[SFTTrainer]:
     from trl import SFTTrainer
 
     class Trainer(SFTTrainer):
-        """Marks complete checkpoints, and carries a step out in smaller parts when memory runs out."""
+        """Marks complete checkpoints, and carries a step out in passes of at most `tokens`, fewer when memory runs out."""
 
         tell: Tell = staticmethod(print)
         ranks = ALONE
-        parts = 1
+        tokens: float = inf
 
         def _save_checkpoint(self, model, trial):
             folder = Path(self.args.output_dir)
@@ -126,7 +139,7 @@ def _trainer_class() -> type[SFTTrainer]:
             return stopped_early or self.state.global_step >= self.state.max_steps
 
         def training_step(self, model, inputs, num_items_in_batch=None):
-            """The same gradient whatever the number of parts: each part's loss is its share of the whole step's tokens."""
+            """The same gradient whatever the number of passes: each one's loss is its share of the whole step's tokens."""
             before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
             while True:
                 try:
@@ -134,7 +147,7 @@ def _trainer_class() -> type[SFTTrainer]:
                     with self._together(), self.accelerator.no_sync(model):
                         losses = [
                             super(Trainer, self).training_step(model, part, num_items_in_batch)
-                            for part in split_rows(inputs, self.parts)
+                            for part in self._passes(inputs)
                         ]
                     self._average_gradients()
                     return sum(losses)
@@ -145,7 +158,12 @@ def _trainer_class() -> type[SFTTrainer]:
                 for name, parameter in model.named_parameters():
                     parameter.grad = before.get(name)
                 release_memory()
-                self._make_room(self.model, rows_of(inputs))
+                self._make_room(self.model, inputs)
+
+        def _passes(self, inputs):
+            """Ranks meet in every pass, so all of them make as many as the one that needs most."""
+            passes = split_tokens(inputs, self.tokens)
+            return passes if self.ranks.count == 1 else split_rows(inputs, self.ranks.most(len(passes)))
 
         def compute_loss(self, model, inputs, *arguments, **options):
             """Ranks agree after the forward pass: trl gathers its metrics then, and one that gave up would be missing."""
@@ -187,27 +205,49 @@ def _trainer_class() -> type[SFTTrainer]:
             for parameter, part in zip(learned, mean.split([each.numel() for each in learned]), strict=True):
                 parameter.grad.copy_(part.view_as(parameter))
 
-        def _make_room(self, model, rows):
-            if self.parts < rows:
-                self.parts = min(rows, self.parts * 2)
+        def _make_room(self, model, inputs):
+            """Halves the largest pass; once the rows go one by one, recomputes more layers."""
+            passes = [part for part in split_tokens(inputs, self.tokens) if rows_of(part) > 1]
+            layers, recomputed = len(recomputing_layers(model)), recomputed_layers(model)
+            if passes:
+                self.tokens = max(tokens_of(half) for part in passes for half in split_rows(part, 2))
                 self.tell(
-                    f"Memory ran out at step {self.state.global_step + 1}: the step is repeated in {self.parts} parts, "
-                    "which gives the same result and takes longer."
+                    f"Memory ran out at step {self.state.global_step + 1}: the step is repeated in "
+                    f"{len(split_tokens(inputs, self.tokens))} parts, which gives the same result and takes longer."
                 )
-            elif not model.is_gradient_checkpointing:
-                model.gradient_checkpointing_enable()
-                model.enable_input_require_grads()
+            elif recomputed < layers:
+                recomputed = layers if recomputed >= layers // 2 else ceil(layers / 2)
+                recompute(model, recomputed)
                 self.tell(
-                    f"Memory ran out at step {self.state.global_step + 1} with one row at a time: activations are "
-                    "recomputed from here on, which gives the same result and takes about a third longer."
+                    f"Memory ran out at step {self.state.global_step + 1} with one row at a time: activations of {recomputed} "
+                    f"of {layers} layers are recomputed from here on, which gives the same result and takes up to a third longer."
                 )
             else:
-                raise UserError(
+                raise NoRoom(
                     "Memory ran out although the rows go one by one and activations are recomputed. "
                     "Shorten max_length, or choose a smaller model."
                 )
 
     return Trainer
+
+
+def recomputing_layers(model: PreTrainedModel) -> list[Any]:
+    """The layers that can recompute their activations in the backward pass instead of keeping them, in their order."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def recompute(model: PreTrainedModel, count: int) -> None:
+    """The first `count` layers recompute. The backward pass comes to them last, when the others have let go of theirs."""
+    model.gradient_checkpointing_enable()
+    model.enable_input_require_grads()
+    for number, layer in enumerate(recomputing_layers(model)):
+        layer.gradient_checkpointing = number < count
+
+
+def recomputed_layers(model: PreTrainedModel) -> int:
+    return sum(layer.gradient_checkpointing for layer in recomputing_layers(model))
 
 
 def rows_of(inputs: dict[str, Any]) -> int:
@@ -216,13 +256,33 @@ def rows_of(inputs: dict[str, Any]) -> int:
     return len(bounds) - 1 if bounds is not None else len(inputs["input_ids"])
 
 
+def tokens_of(inputs: dict[str, Any]) -> int:
+    """How many tokens a batch holds, padding included."""
+    return inputs["input_ids"].numel()
+
+
+def split_tokens(inputs: dict[str, Any], tokens: float) -> list[dict[str, Any]]:
+    """The batch cut between rows into batches of at most so many tokens; a row that is longer goes alone."""
+    bounds = inputs.get("cu_seq_lens_q")
+    width = inputs["input_ids"].shape[-1]
+    lengths = bounds.diff().tolist() if bounds is not None else [width] * rows_of(inputs)
+    cuts, held = [0], 0
+    for row, length in enumerate(lengths):
+        if held and held + length > tokens:
+            cuts.append(row)
+            held = 0
+        held += length
+    cuts.append(len(lengths))
+    return [_rows_between(inputs, *cut) for cut in pairwise(cuts)] if len(cuts) > 2 else [dict(inputs)]
+
+
 def split_rows(inputs: dict[str, Any], parts: int) -> list[dict[str, Any]]:
     """The batch cut into `parts` batches of whole rows, as even as they come."""
     rows = rows_of(inputs)
     if parts <= 1 or rows <= 1:
         return [dict(inputs)]
     cuts = [round(index * rows / min(parts, rows)) for index in range(min(parts, rows) + 1)]
-    return [_rows_between(inputs, start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [_rows_between(inputs, start, end) for start, end in pairwise(cuts)]
 
 
 def _rows_between(inputs: dict[str, Any], start: int, end: int) -> dict[str, Any]:
@@ -239,8 +299,9 @@ def _rows_between(inputs: dict[str, Any], start: int, end: int) -> dict[str, Any
 
 
 def _arguments(
-    config: RunConfig, model: PreTrainedModel, examples: Examples, folder: Path, processes: int
+    config: RunConfig, model: PreTrainedModel, examples: Examples, folder: Path, processes: int, is_whole: bool
 ) -> SFTConfig:
+    """`is_whole`: a batch holds all rows of a step, which the trainer carries out in passes of its own."""
     from trl import SFTConfig
 
     device, settings = this_device(), config.training
@@ -249,6 +310,9 @@ def _arguments(
         {"eval_strategy": "steps", "eval_steps": every, "load_best_model_at_end": True} if examples.validation else {}
     )
     values = settings.model_dump(exclude={"eval_steps", "max_length", "gradient_checkpointing", "completion_only_loss"})
+    if is_whole:
+        rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+        values |= {"per_device_train_batch_size": rows, "gradient_accumulation_steps": 1}
     return SFTConfig(
         output_dir=str(folder),
         **values,

@@ -1,0 +1,26 @@
+"""The plan: memory, steps, tokens, time, disk and money of a run before the click, and how its steps are carried out."""
+
+from ftui.plan.duration import Rates, reply_batches, reply_limit
+from ftui.plan.memory import Choice, Memory, choose, peak_memory
+from ftui.plan.plan import Measured, Plan, plan, plan_of
+from ftui.plan.price import Price, price_here
+from ftui.plan.size import Dimensions
+from ftui.plan.tokens import Tokens
+
+__all__ = [
+    "Choice",
+    "Dimensions",
+    "Measured",
+    "Memory",
+    "Plan",
+    "Price",
+    "Rates",
+    "Tokens",
+    "choose",
+    "peak_memory",
+    "plan",
+    "plan_of",
+    "price_here",
+    "reply_batches",
+    "reply_limit",
+]
