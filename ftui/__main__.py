@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--report", type=Path, metavar="FILE", help="write what was found as .html, .md or .csv")
     check.add_argument("--export", type=Path, metavar="DIR", help="write the prepared rows, a file for each part")
     check.add_argument("--shape", choices=SHAPES, default="openai", help="of the exported rows; openai if not said")
+    check.add_argument("--rehearse", action="store_true", help="run a few real steps and correct the plan by them")
     for added in (check, train):
         added.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file or the name of a preset")
         added.add_argument("--set", action="append", default=[], metavar="key=value", dest="overrides")
@@ -117,13 +118,16 @@ def _config(options: argparse.Namespace) -> str:
 
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:
-    from ftui.check import look, numbers, report_markdown, write_report
+    from ftui.check import look, numbers, rehearsed, report_markdown, write_report
     from ftui.config import RunConfig
+    from ftui.device import Lease
     from ftui.shapes import write_parts
 
     config = RunConfig.load(_config(options), options.overrides)
     looked = look(config)
     found = numbers(config, looked)
+    if options.rehearse:
+        found["plan"] = rehearsed(config, looked, Lease())
     if options.report:
         write_report(found, options.report)
     if options.export:

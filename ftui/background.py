@@ -5,6 +5,7 @@ It belongs to the server, never to a page. Nothing passes from the work to the p
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -12,11 +13,44 @@ from collections.abc import Callable
 from ftui.backup import Backup
 from ftui.config import RunConfig
 from ftui.device import Lease, release_memory
+from ftui.encoding import Encoding
 from ftui.errors import UserError
+from ftui.examples import Examples
+from ftui.plan import Plan
 from ftui.runs import WORKING, Run, RunStore, Stopped
 from ftui.train import checkpoint_at, rewind, with_start
 
 SHUTDOWN_SECONDS = 25
+
+
+class Rehearsal:
+    """A rehearsal of one config in a thread: what it does now in `said`; in the end its `plan`, or why there is none."""
+
+    def __init__(self, config: RunConfig, encoding: Encoding, examples: Examples, lease: Lease) -> None:
+        self.config = config
+        self.plan: Plan | None = None
+        self.said = "Rehearsing: the model is loaded."
+        self._thread = threading.Thread(
+            target=self._work, args=(encoding, examples, lease), name="ftui-rehearsal", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def is_going(self) -> bool:
+        return self._thread.is_alive()
+
+    def _work(self, encoding: Encoding, examples: Examples, lease: Lease) -> None:
+        _be_nice()
+        from ftui.loop import explain_failure
+        from ftui.rehearse import rehearse
+
+        try:
+            self.plan = rehearse(self.config, encoding, examples, lease, self._say)
+        except Exception as error:  # a thread that ends silently would leave the page waiting
+            self._say(explain_failure(error))
+
+    def _say(self, sentence: str) -> None:
+        self.said = sentence
 
 
 class BackgroundTrainer:
@@ -29,13 +63,14 @@ class BackgroundTrainer:
         self._changing = threading.RLock()
         self._waiting: list[Run] = []
         self._run: Run | None = None
+        self.rehearsal: Rehearsal | None = None
         self._thread: threading.Thread | None = None
 
     def start(self, config: RunConfig) -> Run:
         """A new run, at work. UserError while another works, in this process or in a terminal."""
         with self._changing:
             self._check_free()
-            return self._work_on(self._store.create(with_start(config, self._store)))
+            return self._work_on(self._create(config))
 
     def resume(self, run: Run, step: int | None = None) -> Run:
         """A run that ended early, at work again, from its newest checkpoint or from that of `step`, without what came later.
@@ -60,11 +95,33 @@ class BackgroundTrainer:
     def queue(self, config: RunConfig) -> Run:
         """A new run that begins when those before it have ended; at once if there are none."""
         with self._changing:
-            run = self._store.create(with_start(config, self._store))
+            run = self._create(config)
             if self._is_working or self._waiting:
                 self._waiting.append(run)
                 return run
             return self._work_on(run)
+
+    def rehearse(self, config: RunConfig, encoding: Encoding, examples: Examples) -> Rehearsal:
+        """A rehearsal, under way. UserError while a run works or another rehearsal goes on."""
+        with self._changing:
+            working = self._run or self._store.working()
+            if working:
+                raise UserError(f"Run {working.run_id} is at work. Rehearse when it is done.")
+            if self.rehearsal and self.rehearsal.is_going:
+                raise UserError("Another rehearsal is under way. It takes a minute or two.")
+            self.rehearsal = Rehearsal(config, encoding, examples, self._lease)
+            return self.rehearsal
+
+    def rehearsed(self, config: RunConfig) -> Plan | None:
+        """The corrected plan, if it was this config that was rehearsed last."""
+        return self.rehearsal.plan if self.rehearsal and self.rehearsal.config == config else None
+
+    def _create(self, config: RunConfig) -> Run:
+        """A new run, with the plan that was rehearsed for it."""
+        run = self._store.create(with_start(config, self._store))
+        if plan := self.rehearsed(config):
+            run.write("plan.json", json.dumps(plan.values(), indent=1))
+        return run
 
     @property
     def waiting(self) -> list[Run]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftui.config import EvaluationSettings, RunConfig
 from ftui.dataset import Rows, SplitSettings
-from ftui.device import Device, this_device
+from ftui.device import Device, Lease, this_device
 from ftui.doctor import Problem, examine, suggested_epochs
 from ftui.encoding import Encoding
 from ftui.errors import UserError
@@ -20,6 +20,7 @@ from ftui.examples import Examples, prepare
 from ftui.models import load_tokenizer, model_folder
 from ftui.models.facts import read_json
 from ftui.plan import plan_of
+from ftui.rehearse import rehearse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,6 +93,11 @@ def _rounded(length: float, to: int) -> int:
 def check(config: RunConfig, report: Callable[[str], None] = print, device: Device | None = None) -> dict[str, Any]:
     """Everything known of a run before it starts, as plain values. UserError where not even that can be said."""
     return numbers(config, look(config, report), device)
+
+
+def rehearsed(config: RunConfig, found: Look, lease: Lease, report: Callable[[str], None] = print) -> dict[str, Any]:
+    """The plan, corrected by a rehearsal on this machine, as plain values. UserError where it cannot be rehearsed."""
+    return rehearse(config, found.encoding, found.examples, lease, report).values()
 
 
 def numbers(config: RunConfig, found: Look, device: Device | None = None) -> dict[str, Any]:

@@ -117,14 +117,18 @@ class TrainingSettings(Settings):
         description="Size of a step. 1e-4 to 1e-3 for LoRA; halve it when the loss jumps.",
     )
     per_device_train_batch_size: Whole = Field(
-        4, ge=1, le=4096, title="Batch size", description="Rows in one forward pass."
+        4,
+        ge=1,
+        le=4096,
+        title="Batch size",
+        description="Rows taken together; × accumulation = rows a step. The plan chooses how many tokens go through at once.",
     )
     gradient_accumulation_steps: Whole = Field(
         1,
         ge=1,
         le=4096,
         title="Accumulation",
-        description="Passes that make one step; batch size × this = rows a step.",
+        description="Batch size × this = rows a step, whatever the memory.",
     )
     max_length: Whole = Field(
         1024,

@@ -121,15 +121,12 @@ def plan_of(
     measured: Measured | None = None,
 ) -> Plan:
     """The plan for rows that are encoded already. UserError where the model's size cannot be told."""
-    kind = model_config.get("model_type")
+    kind, test = model_config.get("model_type"), examples.test
     tokens = Tokens(
-        train=[len(example.encoded.input_ids) for example in examples.train],
-        learned=sum(example.encoded.trained for example in examples.train),
-        validation=[len(example.encoded.input_ids) for example in examples.validation],
-        test=[
-            (len(example.encoded.input_ids) - example.encoded.trained, example.encoded.trained)
-            for example in examples.test
-        ],
+        train=examples.train.lengths.tolist(),
+        learned=int(examples.train.trained.sum()),
+        validation=examples.validation.lengths.tolist(),
+        test=list(zip((test.lengths - test.trained).tolist(), test.trained.tolist(), strict=True)),
         padded=kind is not None and kind not in PACKABLE,
     )
     return plan(config, model_config, tokens, device, price_here(os.environ, device), measured)

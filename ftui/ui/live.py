@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,33 @@ def plan_html(plan: Plan, voice: Voice, adapter: str | None = None) -> str:
         memory=voice.number(plan.peak_memory_bytes / 1e9, 1),
         disk=voice.number(plan.disk_bytes / 1e9, 1),
     )
+    if plan.cost is not None:
+        numbers += ", " + voice("about ${cost}", cost=voice.number(plan.cost, 2))
     mark = {"fits": "good", "tight": "warn", "does not fit": "bad"}[plan.verdict]
     advice = f"<p class='warn'>{escape(voice.known(plan.advice))}</p>" if plan.advice else ""
-    basis = f"<details><summary class='quiet'>{escape(voice('estimate'))}</summary><p class='quiet'>{escape(voice.known(plan.basis))}</p></details>"
     start = f"<p>{escape(voice('Starts from the adapter of {name}.', name=adapter))}</p>" if adapter else ""
-    return f"<div class='card plan'><p><b class='{mark}'>{escape(voice(plan.verdict))}</b> {escape(numbers)}</p>{start}{advice}{basis}</div>"
+    tip = f"<p class='quiet'>{escape(voice.known(plan.tip))}</p>" if plan.tip else ""
+    lines = "".join(f"<p class='quiet'>{escape(line)}</p>" for line in _plan_lines(plan, voice))
+    summary = escape(voice("measured in a rehearsal") if plan.rehearsed else voice("estimate"))
+    return (
+        f"<div class='card plan'><p><b class='{mark}'>{escape(voice(plan.verdict))}</b> {escape(numbers)}</p>{start}{advice}{tip}"
+        f"<details><summary class='quiet'>{summary}</summary>{lines}</details></div>"
+    )
+
+
+def _plan_lines(plan: Plan, voice: Voice) -> list[str]:
+    """Time and memory by part, how the steps are carried out, and what all that rests on."""
+    times = [f"{voice(part)} {_duration(seconds)}" for part, seconds in plan.times.items()]
+    memory = [
+        f"{voice(part)} {voice.number(size / 1e9, 2)} GB" for part, size in plan.memory.items() if size >= 5_000_000
+    ]
+    passes = voice(
+        "Passes of up to {tokens} tokens; {recomputed} of {layers} layers recompute their activations.",
+        tokens=voice.number(plan.choice.tokens),
+        recomputed=plan.choice.recomputed,
+        layers=plan.choice.layers,
+    )
+    return [" · ".join(times), " · ".join(memory), passes, voice.known(plan.basis)]
 
 
 def status_html(run: Run, state: str, events: list[Event], voice: Voice) -> str:
@@ -105,15 +128,23 @@ def _progress(state: str, events: list[Event], voice: Voice) -> tuple[str, float
 
 
 def _planned_beside_actual(events: list[Event], measured: list[dict[str, Any]], voice: Voice) -> str | None:
-    plan = next((event.data["plan"] for event in events if "plan" in event.data), None)
-    if not plan or not measured:
+    """Time of the last sitting, from the reading of its rows to the end; memory until training ended, as it was planned."""
+    plan, began, read = None, "", ""
+    for event in events:
+        if event.data.get("state") == "preparing":
+            read = event.time
+        if "plan" in event.data:
+            plan, began = event.data["plan"], read
+    if not plan or not measured or not began:
         return None
+    peak = max(data.get("peak_memory", data["memory"]) for data in measured)
+    took = datetime.fromisoformat(events[-1].time) - datetime.fromisoformat(began)
     return voice(
         "planned {time} and {memory} GB, took {actual_time} and {actual_memory} GB",
         time=_duration(plan["seconds"]),
         memory=voice.number(plan["peak_memory_bytes"] / 1e9, 1),
-        actual_time=_duration(measured[-1]["seconds"]),
-        actual_memory=voice.number(max(data["memory"] for data in measured) / 1e9, 1),
+        actual_time=_duration(took.total_seconds()),
+        actual_memory=voice.number(peak / 1e9, 1),
     )
 
 

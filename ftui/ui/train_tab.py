@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ftui.background import BackgroundTrainer
+from ftui.background import BackgroundTrainer, Rehearsal
 from ftui.config import LoraSettings, RunConfig, TrainingSettings, checked, presets
 from ftui.device import this_device
 from ftui.errors import UserError
@@ -63,6 +63,7 @@ def train_tab(
             )
             stands_for = gr.Markdown(_in_words(first.lora, first.training), elem_classes="quiet", elem_id="stands_for")
             planned = gr.HTML(elem_id="plan", padding=False)
+            rehearse = gr.Button(say("Rehearse: measure it in a few steps"), size="sm", elem_id="rehearse")
             anyway = gr.Checkbox(False, label=say("Start although the doctor objects"), visible=False, elem_id="anyway")
             with gr.Row():
                 start = gr.Button(say("Start training"), variant="primary", elem_id="start")
@@ -180,13 +181,33 @@ def train_tab(
         try:
             config = lengthened(form.read(values), length)
             found = preview.look(config)
-            plan = plan_of(config, found.examples, found.model_config, this_device())
+            plan = trainer.rehearsed(config) or plan_of(config, found.examples, found.model_config, this_device())
             return plan_html(plan, Voice(request), config.adapter)
         except UserError as error:
             return f"<p class='quiet'>{escape(Voice(request).known(str(error)))}</p>"
 
     planning = {"api_visibility": "private", "show_progress": "hidden"}
     typed = [box.blur for path, box in before.items() if path.startswith("training.") and isinstance(box, gr.Textbox)]
+
+    said = gr.State("")  # by the rehearsal that this page asked for; empty once it has ended
+    asking = gr.Timer(1, active=False)  # only while the rehearsal that this page asked for goes on
+    rehearsed = [planned, rehearse, said, asking]
+
+    @rehearse.click(inputs=[length, *form.inputs], outputs=rehearsed, **starting)
+    def rehearse_run(request: gr.Request, length: str, *values: Any) -> list[Any]:
+        try:
+            config = lengthened(form.read(values), length)
+            found = preview.look(config)
+            return _rehearsal(trainer.rehearse(config, found.encoding, found.examples), Voice(request))
+        except UserError as error:
+            raise tell(error) from None
+
+    @asking.tick(inputs=said, outputs=rehearsed, queue=False, show_progress="hidden", api_visibility="private")
+    def show_rehearsal(said: str, request: gr.Request) -> list[Any]:
+        rehearsal = trainer.rehearsal
+        if not said or rehearsal is None or (rehearsal.is_going and rehearsal.said == said):
+            return [gr.skip()] * 4
+        return _rehearsal(rehearsal, Voice(request))
 
     def use_preset(name: str) -> list[Any]:
         return [say(known[name].needs), *form.fill(known[name].config)]
@@ -260,6 +281,15 @@ def settings(first: RunConfig) -> Fields:
     for section in GROUPS.values():
         fields |= fieldset(getattr(first, section), section, render=False)
     return fields | {"watch_prompts": watch}
+
+
+def _rehearsal(rehearsal: Rehearsal, voice: Voice) -> list[Any]:
+    """What a rehearsal says, or the plan that it found; the button; and the sentence, while it goes on."""
+    going = rehearsal.is_going
+    if rehearsal.plan and not going:
+        return [plan_html(rehearsal.plan, voice), gr.Button(interactive=True), "", gr.Timer(active=False)]
+    sentence = f"<div class='card plan'><p role='status'>{escape(voice.known(rehearsal.said))}</p></div>"
+    return [sentence, gr.Button(interactive=not going), rehearsal.said if going else "", gr.Timer(active=going)]
 
 
 def _in_words(lora: LoraSettings, training: TrainingSettings) -> str:

@@ -1,0 +1,195 @@
+"""rehearse: a few real steps of a run, a few words of a reply, and the plan corrected by what they took. Nothing is kept.
+
+The model is loaded and the trainer built as the run does it. This file does not know how a run is carried out to its end.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from ftui.config import RunConfig
+from ftui.device import Lease, forget_peak, is_out_of_memory, memory_peak, memory_used, release_memory, this_device
+from ftui.encoding import Encoding
+from ftui.errors import UserError
+from ftui.examples import Example, Examples, Part
+from ftui.models import check_tunable, load_model, model_folder
+from ftui.plan import Measured, Plan, plan_of, reply_batches, reply_limit
+from ftui.replies import answer_losses, reply_to_all
+from ftui.train import NoRoom, build_trainer, recomputed_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainerCallback
+
+LONGEST, USUAL = 2, 3  # steps; the second of the longest has Adam's moments beside it
+ENOUGH_SECONDS = 90  # no further step is begun after that
+WORDS = 4, 20  # the difference is what a word takes, without the reading of the question
+READ_ROWS = 6
+ROWS_SECONDS = 5  # a run reads and encodes its rows once more
+# On a CPU steps of unlike lengths leave gaps between their tensors. Of the starter in 48 steps: 1 + 0.16 √steps times
+# the room of one step. Giving gaps back changes nothing: the next step takes them again.
+GAPS, GAPS_STEPS = 0.16, 100
+
+Report = Callable[[str], None]
+
+
+def rehearse(
+    config: RunConfig, encoding: Encoding, examples: Examples, lease: Lease, report: Report = lambda _: None
+) -> Plan:
+    """The plan, corrected. `report` gets a sentence for each thing that begins.
+
+    Where memory runs out, the plan says that the run does not fit and what to change. UserError while the accelerator is
+    busy, and for a run so large that trying it would end this process.
+    """
+    base_dir = model_folder(config.base_model, config.revision, report=report)
+    check_tunable(base_dir)
+    model_config = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
+    device = this_device()
+    planned = plan_of(config, examples, model_config, device)
+    if planned.verdict == "does not fit" and device.kind == "cpu":
+        raise UserError(
+            f"Not rehearsed: without the memory for it, the system would end this program. {planned.advice}"
+        )
+    with lease.held_by("a rehearsal"):
+        release_memory()
+        try:
+            measured = _measured(config, encoding, examples, base_dir, planned, report)
+        except (NoRoom, RuntimeError, MemoryError) as error:
+            if not isinstance(error, NoRoom) and not is_out_of_memory(error):
+                raise
+            measured = None
+        finally:
+            release_memory()
+        # Outside the except block, whose traceback would keep the memory.
+        release_memory()
+    if measured is None:
+        basis = "Measured: memory ran out in the rehearsal. The times are an estimate."
+        measured = Measured({}, max(planned.peak_memory_bytes, device.memory), planned.choice, basis, fits=False)
+    return plan_of(config, examples, model_config, device, measured)
+
+
+def _measured(
+    config: RunConfig, encoding: Encoding, examples: Examples, base_dir: Path, planned: Plan, report: Report
+) -> Measured:
+    forget_peak()
+    started = time.perf_counter()
+    report("Rehearsing: the model is loaded.")
+    model = load_model(base_dir, config.quantization)
+    loading, loaded = time.perf_counter() - started, memory_used()
+    report("Rehearsing: the longest rows go first.")
+    chosen = _chosen(config, examples.train)
+    with TemporaryDirectory(prefix="ftui-rehearsal-") as folder:
+        building = time.perf_counter()
+        rows = _only(examples, [row for step in chosen for row in step])
+        shortened = _shortened(config, chosen)
+        trainer = build_trainer(shortened, model, encoding, rows, Path(folder), report, choice=planned.choice)
+        trainer.args.train_sampling_strategy = "sequential"
+        loading += time.perf_counter() - building
+        seconds: list[float] = []
+        trainer.add_callback(_clock(seconds))
+        trainer.train()
+    trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    choice = planned.choice._replace(tokens=int(trainer.tokens), recomputed=recomputed_layers(trained))
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.accelerator.free_memory()
+    report("Rehearsing: a few words of a reply.")
+    word, reading = _reading_and_writing(trained, encoding, config, examples)
+    usual = list(zip(chosen, seconds, strict=False))[LONGEST:] or list(zip(chosen, seconds, strict=False))
+    tokens = sum(len(row.encoded.input_ids) for step, _ in usual for row in step)
+    training = sum(taken for _, taken in usual) / tokens
+    rates = {"loading": loading + ROWS_SECONDS, "training": training, "reading": reading, "word": word}
+    basis = (
+        f"Measured: {len(seconds)} steps on this machine, the longest first ({1 / training:,.0f} tokens a second), loading, reading "
+        "and writing. Merging is an estimate."
+    )
+    return Measured(rates, _grown(loaded, memory_peak(), len(seconds), planned.steps), choice, basis)
+
+
+def _grown(loaded: int, peak: int, rehearsed: int, steps: int) -> int:
+    """The peak after all steps of a run, from that of a few."""
+    if this_device().kind != "cpu" or steps <= rehearsed:
+        return peak
+    few, many = (1 + GAPS * min(count, GAPS_STEPS) ** 0.5 for count in (rehearsed, steps))
+    return round(loaded + max(peak - loaded, 0) * many / few)
+
+
+def _only(examples: Examples, train: list[Example]) -> Examples:
+    """Nothing but these rows to learn from, in this order."""
+    part = partial(Part, examples.rows, examples.train.template)
+    rows = part((example.row, example.encoded) for example in train)
+    return replace(examples, train=rows, validation=part(), test=part())
+
+
+def _chosen(config: RunConfig, train: Part) -> list[list[Example]]:
+    """The steps: the longest rows twice, then rows of every length, a mixture in each step."""
+    by_length = train.lengths.argsort(kind="stable").tolist()
+    rows = min(config.training.per_device_train_batch_size * config.training.gradient_accumulation_steps, len(train))
+    spread = [by_length[int((place + 0.5) * len(by_length) / (rows * USUAL))] for place in range(rows * USUAL)]
+    steps = [by_length[-rows:]] * LONGEST + [spread[start::USUAL] for start in range(USUAL)]
+    return [[train[place] for place in step] for step in steps]
+
+
+def _shortened(config: RunConfig, chosen: list[list[Example]]) -> RunConfig:
+    """The same training, over after these steps."""
+    update = {
+        "max_steps": len(chosen),
+        "per_device_train_batch_size": len(chosen[0]),
+        "gradient_accumulation_steps": 1,
+        "eval_steps": len(chosen),
+        "report_to": "none",
+    }
+    return config.model_copy(update={"training": config.training.model_copy(update=update)})
+
+
+def _clock(seconds: list[float]) -> TrainerCallback:
+    """Writes down what each step takes, and ends the training when it has taken long enough."""
+    import torch
+    from transformers import TrainerCallback
+
+    def now() -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            self.began = now()
+
+        def on_step_end(self, args, state, control, **kwargs):
+            seconds.append(now() - self.began)
+            if sum(seconds) > ENOUGH_SECONDS:
+                control.should_training_stop = True
+
+    return Clock()
+
+
+def _reading_and_writing(
+    model: PreTrainedModel, encoding: Encoding, config: RunConfig, examples: Examples
+) -> tuple[float, float]:
+    """Seconds of a forward pass beside its tokens, and of a token. Asked are rows that the run asks, too, as many at once."""
+    few = (examples.test or examples.validation or examples.train)[:READ_ROWS]
+    began = time.perf_counter()
+    answer_losses(model, [example.encoded for example in few])
+    reading = time.perf_counter() - began
+    tokens = sum(len(example.encoded.input_ids) for example in few)
+    asked = [example for example in examples.test[: config.evaluation.limit] or few if example.is_chat]
+    if not asked:
+        return 0.0, reading / tokens
+    asked.sort(key=lambda example: len(example.encoded.input_ids))
+    limit = reply_limit(config, [example.encoded.trained for example in asked])
+    batch = reply_batches([len(example.encoded.input_ids) for example in asked], limit)[0]
+    questions = [example.question for example in asked[: len(batch)]]
+    taken = []
+    for words in WORDS:
+        began = time.perf_counter()
+        replies = reply_to_all(model, encoding, questions, words)
+        taken.append((time.perf_counter() - began, max(reply.tokens for reply in replies)))
+    (short, few_words), (long, more_words) = taken
+    word = (long - short) / (more_words - few_words) if more_words > few_words else long / more_words
+    return word, max(reading - len(few) * word, reading / 4) / tokens
