@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LONGEST, USUAL = 2, 3  # steps; the second of the longest has Adam's moments beside it
 ENOUGH_SECONDS = 90  # no further step is begun after that
-WORDS = 4, 20  # the difference is what a word takes, without the reading of the question
+WORDS = 2, 12  # the difference is what a word takes, without the reading of the question
 READ_ROWS = 6
 ROWS_SECONDS = 5  # a run reads and encodes its rows once more
 # On a CPU steps of unlike lengths leave gaps between their tensors. Of the starter in 48 steps: 1 + 0.16 √steps times
@@ -82,6 +82,7 @@ def _measured(
     report("Rehearsing: the model is loaded.")
     model = load_model(base_dir, config.quantization)
     loading, loaded = time.perf_counter() - started, memory_used()
+    base_word, _ = _writing_and_reading(model, encoding, config, examples)
     report("Rehearsing: the longest rows go first.")
     chosen = _chosen(config, examples.train)
     with TemporaryDirectory(prefix="ftui-rehearsal-") as folder:
@@ -99,11 +100,17 @@ def _measured(
     trainer.optimizer = trainer.lr_scheduler = None
     trainer.accelerator.free_memory()
     report("Rehearsing: a few words of a reply.")
-    word, reading = _reading_and_writing(trained, encoding, config, examples)
+    word, reading = _writing_and_reading(trained, encoding, config, examples)
     usual = list(zip(chosen, seconds, strict=False))[LONGEST:] or list(zip(chosen, seconds, strict=False))
     tokens = sum(len(row.encoded.input_ids) for step, _ in usual for row in step)
     training = sum(taken for _, taken in usual) / tokens
-    rates = {"loading": loading + ROWS_SECONDS, "training": training, "reading": reading, "word": word}
+    rates = {
+        "loading": loading + ROWS_SECONDS,
+        "training": training,
+        "reading": reading,
+        "word": word,
+        "base_word": base_word,
+    }
     basis = (
         f"Measured: {len(seconds)} steps on this machine, the longest first ({1 / training:,.0f} tokens a second), loading, reading "
         "and writing. Merging is an estimate."
@@ -169,7 +176,7 @@ def _clock(seconds: list[float]) -> TrainerCallback:
     return Clock()
 
 
-def _reading_and_writing(
+def _writing_and_reading(
     model: PreTrainedModel, encoding: Encoding, config: RunConfig, examples: Examples
 ) -> tuple[float, float]:
     """Seconds of a forward pass beside its tokens, and of a token. Asked are rows that the run asks, too, as many at once."""

@@ -26,6 +26,7 @@ UTILIZATION = {"cuda": 0.35, "cpu": 0.65}
 # Fitted to the starter on two cores; on a GPU to published speeds.
 STARTING = {"cuda": 20.0, "cpu": 11.0}  # libraries, rows and trainer
 UNPACKING = 2.4e-9  # a 4-bit weight, one core
+BARE = 0.6  # of a word's time, what the base takes without its adapter
 LAUNCHING = 0.8e-3  # a layer's kernels on a GPU
 BANDWIDTH = {"cuda": 3e11, "cpu": 1e10}  # bytes of weights a second
 LOADING = {"cuda": 1.5e-9, "cpu": 2e-8}  # a weight
@@ -36,13 +37,15 @@ PROVEN_ROWS = 16  # as in merge.py, a floor above
 
 class Rates(NamedTuple):
     """`loading`: libraries, rows, model and trainer. `training`: a token, forward and backward. `reading`: a token,
-    forward. `word`: what every forward pass takes beside its tokens, so one token of each reply of a batch. `merging`.
+    forward. `word`: what every forward pass takes beside its tokens, so one token of each reply of a batch; `base_word`:
+    without an adapter. `merging`.
     """
 
     loading: float
     training: float
     reading: float
     word: float
+    base_word: float
     merging: float
 
 
@@ -67,6 +70,7 @@ def estimated_rates(config: RunConfig, size: Dimensions, tokens: Tokens, device:
         training=work / speed,
         reading=(2 * size.body + attention) / speed,
         word=word,
+        base_word=BARE * word,
         merging=MERGING * weights,
     )
 
@@ -91,17 +95,21 @@ def durations(config: RunConfig, tokens: Tokens, rates: Rates) -> dict[str, floa
     watching = (WATCHED_TOKENS if tokens.validation or config.watch_prompts else 0) * rates.word
     asked = tokens.test[: config.evaluation.limit]
     limit = reply_limit(config, [answer for _, answer in asked])
-    scoring = _passes(rates, len(asked), sum(map(sum, asked)))
+    base = rates._replace(word=rates.base_word)
+    answers = {
+        name: _answering(of, asked, most) + _passes(of, len(asked), sum(map(sum, asked)))
+        # Who was tuned ends an answer where it should end; the base goes on up to the limit.
+        for name, of, most in (("base", base, limit), ("tuned", rates, limit * 4 // 5))
+    }
     # A 4-bit base usually wants a second merge, into the weights as they were in training.
     merges = 2 if config.quantization.load_in_4bit else 1
     proven = tokens.validation[:PROVEN_ROWS] or [sum(row) for row in tokens.test[:PROVEN_ROWS]]
     return {
         "loading": rates.loading,
-        "base answers": _answering(rates, asked, limit) + scoring,
+        "base answers": answers["base"],
         "training": tokens.seen(training) * rates.training,
         "checks": checks * (_passes(rates, batches, sum(tokens.validation)) + watching) + watching,
-        # Who was tuned ends an answer where it should end; the base goes on up to the limit.
-        "tuned answers": _answering(rates, asked, limit * 4 // 5) + scoring,
+        "tuned answers": answers["tuned"],
         "merging": merges * (rates.merging + _passes(rates, len(proven), 2 * sum(proven))),
     }
 
