@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
 
 LONGEST, USUAL = 2, 3  # steps; the second of the longest has Adam's moments beside it
-ENOUGH_SECONDS = 90  # no further step is begun after that
+ENOUGH_SECONDS = 90  # no further step is begun after that; but the first, in which everything warms up, is not enough
 WORDS = 2, 12  # the difference is what a word takes, without the reading of the question
 READ_ROWS = 6
 ROWS_SECONDS = 5  # a run reads and encodes its rows once more
@@ -101,7 +101,8 @@ def _measured(
     trainer.accelerator.free_memory()
     report("Rehearsing: a few words of a reply.")
     word, reading = _writing_and_reading(trained, encoding, config, examples)
-    usual = list(zip(chosen, seconds, strict=False))[LONGEST:] or list(zip(chosen, seconds, strict=False))
+    steps = list(zip(chosen, seconds, strict=False))
+    usual = steps[LONGEST:] or steps[-1:]
     tokens = sum(len(row.encoded.input_ids) for step, _ in usual for row in step)
     training = sum(taken for _, taken in usual) / tokens
     rates = {
@@ -170,7 +171,7 @@ def _clock(seconds: list[float]) -> TrainerCallback:
 
         def on_step_end(self, args, state, control, **kwargs):
             seconds.append(now() - self.began)
-            if sum(seconds) > ENOUGH_SECONDS:
+            if sum(seconds) > ENOUGH_SECONDS and len(seconds) > 1:
                 control.should_training_stop = True
 
     return Clock()
