@@ -55,7 +55,7 @@ def trained(values, store, tiny_model):
 
 def held_out(run: Run, base) -> list:
     examples = prepare(run.config, Encoding(load_tokenizer(base)))
-    return [example.encoded for example in examples.validation + examples.test]
+    return [example.encoded for part in (examples.validation, examples.test) for example in part]
 
 
 @pytest.mark.parametrize("four_bit", [False, True], ids=["16-bit", "4-bit"])
