@@ -55,6 +55,7 @@ def lose(store: RunStore, elsewhere: Path) -> RunStore:
     return RunStore(elsewhere)
 
 
+@pytest.mark.true
 def test_a_run_that_is_only_in_the_backup_goes_on_and_ends_like_one_that_was_never_lost(
     longer, store, backup, monkeypatch, tmp_path
 ):

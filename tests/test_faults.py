@@ -71,7 +71,7 @@ def killed_at(run: Run, step: int, monkeypatch: pytest.MonkeyPatch, backup: Back
             carry_out(run, Lease(), backup=backup)
 
 
-@pytest.mark.parametrize("step", [2, 5, 8])
+@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.true), 5, pytest.param(8, marks=pytest.mark.true)])
 def test_a_killed_run_reads_interrupted_and_resumed_it_ends_like_one_that_was_never_killed(
     longer, store, monkeypatch, step
 ):
@@ -86,6 +86,7 @@ def test_a_killed_run_reads_interrupted_and_resumed_it_ends_like_one_that_was_ne
     assert (cut.path / "results.csv").read_text().count("\n") == (whole.path / "results.csv").read_text().count("\n")
 
 
+@pytest.mark.true
 def test_a_checkpoint_that_was_cut_short_is_passed_over_for_the_one_before_it(longer, store, monkeypatch):
     run = store.create(longer)
     killed_at(run, 8, monkeypatch)
@@ -114,6 +115,7 @@ def test_a_finished_run_is_not_trained_again(finished_run):
         carry_out(finished_run, Lease())
 
 
+@pytest.mark.true
 def test_what_the_base_answered_is_not_asked_again_after_a_crash(longer, store, monkeypatch):
     run = store.create(longer)
     killed_at(run, 2, monkeypatch)

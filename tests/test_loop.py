@@ -85,6 +85,7 @@ def test_the_model_card_names_no_folder_of_this_machine(finished_run):
     assert finished_run.config.base_model not in (finished_run.path / "README.md").read_text()
 
 
+@pytest.mark.true
 def test_the_same_4_bit_config_run_twice_gives_the_same_losses(carried_out):
     first, second = (carried_out(quantization={"load_in_4bit": True}) for _ in range(2))
     assert train_losses(first) == train_losses(second)

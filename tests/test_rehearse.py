@@ -58,6 +58,7 @@ def test_a_rehearsal_corrects_the_plan(rehearsed, config):
     assert found.choice == guessed.choice and found.verdict == "fits"
 
 
+@pytest.mark.true
 def test_a_rehearsal_leaves_no_file_and_no_model_behind(rehearsed, tmp_path, monkeypatch):
     here = tmp_path / "here"
     here.mkdir()
@@ -79,6 +80,7 @@ def test_a_rehearsal_holds_the_accelerator_and_gives_it_back(rehearsed):
         rehearsed(lease=lease)
 
 
+@pytest.mark.true
 def test_memory_that_runs_out_says_what_to_change(rehearsed, monkeypatch):
     from trl import SFTTrainer
 
@@ -92,6 +94,7 @@ def test_memory_that_runs_out_says_what_to_change(rehearsed, monkeypatch):
     assert models_in_memory() == models and lease.holder is None
 
 
+@pytest.mark.true
 def test_a_step_that_was_too_large_in_the_rehearsal_is_not_tried_again_in_the_run(rehearsed, monkeypatch):
     from trl import SFTTrainer
 
@@ -113,6 +116,7 @@ def test_what_would_end_this_program_is_not_tried(rehearsed, monkeypatch):
         rehearsed()
 
 
+@pytest.mark.true
 def test_plain_text_and_fewer_rows_than_a_step_holds_are_rehearsed(values, rehearsed):
     values["template"] = {"text": "text"}
     values["dataset"]["limit"] = 6
@@ -122,6 +126,7 @@ def test_plain_text_and_fewer_rows_than_a_step_holds_are_rehearsed(values, rehea
     assert found.rehearsed and found.times["base answers"] == 0 and found.times["training"] > 0
 
 
+@pytest.mark.true
 def test_the_terminal_rehearses_when_asked(config, tmp_path, capsys):
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml())
@@ -133,6 +138,7 @@ def test_the_terminal_rehearses_when_asked(config, tmp_path, capsys):
 # in the background
 
 
+@pytest.mark.true
 def test_a_run_starts_with_the_plan_that_was_rehearsed_for_it(config, store):
     trainer = BackgroundTrainer(store, Lease())
     encoding = Encoding(load_tokenizer(Path(config.base_model)))

@@ -26,6 +26,8 @@ VARIANTS = {
     "pissa and dora": {"init_lora_weights": "pissa", "use_dora": True},
 }
 STEPS = 4
+FAST = ("dora", "pissa")
+MARKED = [pytest.param(lora, marks=() if name in FAST else pytest.mark.true) for name, lora in VARIANTS.items()]
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def held_out(run: Run, base) -> list:
 
 
 @pytest.mark.parametrize("four_bit", [False, True], ids=["16-bit", "4-bit"])
-@pytest.mark.parametrize("lora", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("lora", MARKED, ids=VARIANTS)
 def test_the_adapter_loaded_again_and_the_merged_model_are_what_was_trained(trained, tiny_model, lora, four_bit):
     run, model, losses = trained(lora, four_bit)
     assert losses[-1] < losses[0]
@@ -72,6 +74,7 @@ def test_the_adapter_loaded_again_and_the_merged_model_are_what_was_trained(trai
     assert merged["validation_loss_merged"] == pytest.approx(merged["validation_loss_adapter"], rel=1e-3)
 
 
+@pytest.mark.true
 @pytest.mark.parametrize(("name", "four_bit"), [("dora", True), ("olora", False), ("pissa fast, rslora", True)])
 def test_a_resumed_run_goes_on_from_the_same_weights(trained, tiny_model, name, four_bit):
     lora = VARIANTS[name]
