@@ -3,8 +3,8 @@
 Equal: weights (the starter, NF4 with double quantization), rows and their order, chat template, LoRA, learning rate,
 rows a step, steps. Free: how the rows are batched, what is recomputed, how the loss is computed. Each contender runs in
 a process of its own, in turns. Measured: non-padding tokens a second over all steps but the first two, counted from the
-batches that the trainer gets; the seconds of processor time they took, good for ftui before and
-after on a busy machine (a plain script's idle threads spin, which counts); peak resident memory; the loss on the same held-out rows afterwards.
+batches that the trainer gets; the seconds of processor time they took, good for ftui before and after on a busy machine
+(a plain script's idle threads spin, which counts); peak resident memory; the loss on the same held-out rows afterwards.
 """
 
 from __future__ import annotations
@@ -61,19 +61,16 @@ def _line(run: dict) -> str:
 
 
 def _in_own_process(name: str, steps: int) -> dict:
+    from ftui.__main__ import BEFORE_TORCH
+
     command = [sys.executable, __file__, "--only", name, "--steps", str(steps)]
-    # ftui sets its own way of waiting; a plain script has what the environment gives it.
-    environment = (
-        {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"} if name == "ftui" else _without(os.environ, "OMP_WAIT_POLICY")
-    )
+    # ftui sets what it needs before torch; a plain script has what the environment gives it.
+    plain = {key: value for key, value in os.environ.items() if key not in BEFORE_TORCH}
+    environment = plain | BEFORE_TORCH if name == "ftui" else plain
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _without(environment: os._Environ[str], name: str) -> dict[str, str]:
-    return {key: value for key, value in environment.items() if key != name}
 
 
 def _config(steps: int):

@@ -101,6 +101,11 @@ class LoraSettings(Settings):
         """Whether the first weights are taken out of the base's (PiSSA, OLoRA)."""
         return self.init_lora_weights not in (True, "gaussian")
 
+    @property
+    def rank(self) -> int:
+        """Of the adapter as peft holds it: weights taken out of the base come with a frozen half."""
+        return 2 * self.r if self.starts_from_base else self.r
+
 
 class TrainingSettings(Settings):
     """Fields of `trl.SFTConfig`."""

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ftui.config import RunConfig
-from ftui.device import Lease, forget_peak, is_out_of_memory, memory_peak, memory_used, release_memory, this_device
+from ftui.device import Lease, forget_peak, is_out_of_memory, memory_peak, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import Example, Examples, Part
@@ -32,9 +32,6 @@ ENOUGH_SECONDS = 90  # no further step is begun after that; but the first, in wh
 WORDS = 2, 12  # the difference is what a word takes, without the reading of the question
 READ_ROWS = 6
 ROWS_SECONDS = 5  # a run reads and encodes its rows once more
-# On a CPU steps of unlike lengths leave gaps between their tensors. Of the starter in 48 steps: 1 + 0.16 √steps times
-# the room of one step. Giving gaps back changes nothing: the next step takes them again.
-GAPS, GAPS_STEPS = 0.16, 100
 
 Report = Callable[[str], None]
 
@@ -81,7 +78,7 @@ def _measured(
     started = time.perf_counter()
     report("Rehearsing: the model is loaded.")
     model = load_model(base_dir, config.quantization)
-    loading, loaded = time.perf_counter() - started, memory_used()
+    loading = time.perf_counter() - started
     base_word, _ = _writing_and_reading(model, encoding, config, examples)
     report("Rehearsing: the longest rows go first.")
     chosen = _chosen(config, examples.train)
@@ -116,15 +113,7 @@ def _measured(
         f"Measured: {len(seconds)} steps on this machine, the longest first ({1 / training:,.0f} tokens a second), loading, reading "
         "and writing. Merging is an estimate."
     )
-    return Measured(rates, _grown(loaded, memory_peak(), len(seconds), planned.steps), choice, basis)
-
-
-def _grown(loaded: int, peak: int, rehearsed: int, steps: int) -> int:
-    """The peak after all steps of a run, from that of a few."""
-    if this_device().kind != "cpu" or steps <= rehearsed:
-        return peak
-    few, many = (1 + GAPS * min(count, GAPS_STEPS) ** 0.5 for count in (rehearsed, steps))
-    return round(loaded + max(peak - loaded, 0) * many / few)
+    return Measured(rates, memory_peak(), choice, basis)
 
 
 def _only(examples: Examples, train: list[Example]) -> Examples:

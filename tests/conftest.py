@@ -1,16 +1,12 @@
 """What the tests share: tiny models, a config on a few rows, and, for truth, the starter model."""
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ftui does, before torch is imported
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import ftui.__main__  # noqa: F401  sets what must be set before torch is imported
 from ftui.config import RunConfig
 from ftui.device import Lease
 from ftui.loop import carry_out

@@ -54,7 +54,7 @@ def estimated_rates(config: RunConfig, size: Dimensions, tokens: Tokens, device:
     speed = training_speed(device)
     weights = size.body + size.head * size.heads
     attention = 2 * tokens.context * size.query * size.layers
-    adapter = size.adapter(config.lora.r, config.lora.target_modules)
+    adapter = size.adapter(config.lora.rank, config.lora.target_modules)
     # On a GPU trl computes the head in tiles and once more for the backward pass; on a CPU, ftui for learned tokens only.
     head = (4 * tokens.share if device.kind == "cpu" else 6) * size.head
     again = choice.recomputed / choice.layers * (2 * size.body + attention + 2 * adapter)

@@ -13,12 +13,14 @@ from ftui.plan.tokens import Tokens
 
 # All that was fitted to measurements, by the kind of device.
 PROGRAM = {"cuda": 600_000_000, "cpu": 600_000_000}  # Python and its libraries; on a GPU the CUDA context
-ACTIVATIONS = {"cuda": 1.0, "cpu": 1.6}  # kept beside the formula; the starter at 500 and 1,900 tokens a pass
+ACTIVATIONS = (
+    1.6  # beside the formula, where a CPU takes the libraries' paths; the starter at 500 and 1,900 tokens a pass
+)
 LOADING = {"cuda": 0, "cpu": 4}  # bytes a weight that quantizing leaves behind with the process: two 16-bit copies
 PASS = {"cuda": 16_384, "cpu": 2_048}  # tokens beyond which a pass gets larger, not faster
 OVERHEAD = {"cuda": 125, "cpu": 30}  # what unpacking the weights costs, as tokens a pass
 RECOMPUTING = 0.49  # more work when every layer is recomputed
-HEAD_TOKENS = 2048  # as in train/head.py, a floor above: beyond it trl's tiles take over
+HEAD_TOKENS = 128  # as in train/head.py, a floor above: so many learned tokens at a time
 
 FITS, TIGHT = 0.85, 0.97  # of the device's memory
 Verdict = Literal["fits", "tight", "does not fit"]
@@ -75,29 +77,38 @@ def peak_memory(config: RunConfig, size: Dimensions, choice: Choice, device: Dev
 
     NF4 with double quantization takes 0.5159 bytes a weight, and a buffer to unpack the largest matrix; fp32 LoRA takes
     16 with its gradient and two moments of Adam. A layer keeps 12h + 4(q + kv) + 8f bytes a token for its backward pass
-    in 16 bits, or 2h where it is recomputed. The recomputed layers are the first, so when their turn comes in the
-    backward pass, the others have given their memory back.
+    in 16 bits, or 2h where it is recomputed; ftui's kernels for a CPU (train/kernels.py) keep 8h + 4(q + kv) + 6f + 14r.
+    The recomputed layers are the first, so when their turn comes in the backward pass, the others have given theirs back.
     """
     number = 2 if device.bf16 or device.kind == "cuda" else 4
     four_bit = config.quantization.load_in_4bit
-    kept = ACTIVATIONS[device.kind] * number * (6 * size.hidden + 2 * (size.query + size.key) + 4 * size.mlp)
+    kept = number * _kept(config, size, device)
     alive = kept + number * (2 * size.query + 2 * size.key + 3 * size.mlp)
     keeping = (size.layers - choice.recomputed) * kept
     a_token = choice.recomputed * number * size.hidden + max(keeping, alive if choice.recomputed else 0)
-    # On a CPU the logits of the learned tokens stand there whole, as numbers, as log-probabilities and as gradients.
-    learned = min(HEAD_TOKENS, math.ceil(choice.tokens * share))
-    tile = number * min(choice.tokens, 4096) * 32_768
-    logits = (number + 12) * learned * size.vocabulary if device.kind == "cpu" else tile
+    learned = math.ceil(choice.tokens * share)
+    if device.kind == "cpu":
+        logits = (2 * number + 8) * min(HEAD_TOKENS, learned) * size.vocabulary + number * learned * size.hidden
+    else:
+        logits = number * min(choice.tokens, 4096) * 32_768
     return Memory(
         program=PROGRAM[device.kind],
         weights=round(size.body * (0.5159 if four_bit else number)),
         embeddings=number * size.head * size.heads,
-        adapter=16 * size.adapter(config.lora.r, config.lora.target_modules),
+        adapter=16 * size.adapter(config.lora.rank, config.lora.target_modules),
         activations=round(a_token * choice.tokens),
         logits=logits + 3 * number * choice.tokens * size.hidden,
         loading=LOADING[device.kind] * (size.body + size.head * size.heads) if four_bit else 0,
         unpacking=4 * size.hidden * max(size.mlp, size.query) if four_bit else 0,
     )
+
+
+def _kept(config: RunConfig, size: Dimensions, device: Device) -> float:
+    """Numbers that a layer keeps of a token for its backward pass."""
+    if device.kind == "cpu" and not config.lora.lora_dropout and not config.lora.use_dora:
+        return 4 * size.hidden + 2 * (size.query + size.key) + 3 * size.mlp + 7 * config.lora.rank
+    theirs = 6 * size.hidden + 2 * (size.query + size.key) + 4 * size.mlp
+    return ACTIVATIONS * theirs if device.kind == "cpu" else theirs
 
 
 def verdict(peak: int, device: Device) -> Verdict:

@@ -141,9 +141,9 @@ def _basis(device: Device) -> str:
 
 
 def _disk(config: RunConfig, size: Dimensions) -> int:
-    """The adapter, two checkpoints of it with Adam's moments, and the merged model in 16 bits."""
-    adapter = size.adapter(config.lora.r, config.lora.target_modules)
-    return 4 * adapter + 2 * 12 * adapter + 2 * (size.body + size.head * size.heads)
+    """The adapter, three checkpoints of it with Adam's moments, and the merged model in 16 bits."""
+    adapter = size.adapter(config.lora.rank, config.lora.target_modules)
+    return 4 * adapter + 3 * 12 * adapter + 2 * (size.body + size.head * size.heads)
 
 
 # what makes it fit

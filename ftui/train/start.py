@@ -27,7 +27,7 @@ def lora_config(settings: LoraSettings) -> LoraConfig:
         values["target_modules"] = list(settings.target_modules)
     if settings.starts_from_base:
         wider = 2**0.5 if settings.use_rslora else 2
-        values |= {"r": 2 * settings.r, "lora_alpha": wider * settings.lora_alpha, "init_lora_weights": True}
+        values |= {"r": settings.rank, "lora_alpha": wider * settings.lora_alpha, "init_lora_weights": True}
     return LoraConfig(task_type="CAUSAL_LM", **values)
 
 
