@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ftui.config import RunConfig, TrainingSettings
+from ftui.config import LoraSettings, RunConfig, TrainingSettings
 from ftui.device import Device
 from ftui.errors import UserError
 from ftui.plan import Choice, Dimensions, Measured, Plan, Tokens, choose, peak_memory, plan, price_here
@@ -72,10 +72,11 @@ def test_memory_is_that_of_the_measured_table_within_a_fifth(recompute, gib):
     assert memory.peak - memory.program == pytest.approx(gib * 2**30, rel=0.2)
 
 
-@pytest.mark.parametrize(("tokens", "measured"), [(521, 1.98e9), (2043, 3.86e9)])
+@pytest.mark.parametrize(("tokens", "measured"), [(479, 1.62e9), (1891, 2.66e9)])
 def test_memory_on_a_cpu_is_what_was_measured_with_the_starter(tokens, measured):
-    memory = peak_memory(config_of(), Dimensions.of(SMOLLM), Choice(tokens, 0, 30), LAPTOP, share=0.226)
-    assert memory.peak == pytest.approx(measured, rel=0.05)
+    config = config_of().model_copy(update={"lora": LoraSettings(r=32)})
+    memory = peak_memory(config, Dimensions.of(SMOLLM), Choice(tokens, 0, 30), LAPTOP, share=0.244)
+    assert memory.peak == pytest.approx(measured, rel=0.1)
 
 
 def test_the_largest_step_is_that_of_the_longest_rows_padded_or_side_by_side():
