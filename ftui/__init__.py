@@ -4,8 +4,8 @@ A file imports only from floors below its own; `tests/test_architecture.py` read
 """
 
 FLOORS = """
-app > __main__ > web > ui > background > loop, check > backup, rehearse > train, evaluate, merge, chat > plan, doctor, shapes
-> examples, history, replies > runs > config > encoding, models, dataset, template > ranks > device, attention > errors
+app > __main__ > web > ui > background > loop, check > card > backup, proof, rehearse > train, evaluate, merge, chat > plan, doctor, shapes
+> examples, history, replies > runs > config > encoding, models, dataset, template > failures, ranks > device, attention > errors
 """
 
 __version__ = "0.1.0"

@@ -16,6 +16,7 @@ from ftui.device import Lease, release_memory
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import Examples
+from ftui.failures import explain_failure
 from ftui.plan import Plan
 from ftui.runs import WORKING, Run, RunStore, Stopped
 from ftui.train import checkpoint_at, rewind, with_start
@@ -41,7 +42,6 @@ class Rehearsal:
 
     def _work(self, encoding: Encoding, examples: Examples, lease: Lease) -> None:
         _be_nice()
-        from ftui.loop import explain_failure
         from ftui.rehearse import rehearse
 
         try:
@@ -218,7 +218,7 @@ class BackgroundTrainer:
 
 def _evaluate(run: Run, lease: Lease, step: int | None) -> None:
     """The run keeps its state, whatever becomes of the comparison."""
-    from ftui.loop import evaluate_again, explain_failure
+    from ftui.loop import evaluate_again
 
     try:
         evaluate_again(run, lease, step)

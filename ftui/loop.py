@@ -5,9 +5,7 @@ Each stage is written to the run before it begins, so that whoever watches the f
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,22 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftui.backup import Backup
+from ftui.card import model_card, precision
 from ftui.chat import chat_encoding, load_adapted
 from ftui.config import RunConfig
-from ftui.device import POISONED, Lease, forget_peak, is_out_of_memory, is_poisoned, release_memory, this_device
+from ftui.device import Lease, forget_peak, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
 from ftui.examples import Example, Examples, prepare
-from ftui.history import data_name
-from ftui.merge import PROVEN_ROWS, Rounding, as_trained, merge, prove
-from ftui.models import check_tunable, hub_name, load_model, load_tokenizer, model_folder, origin, place_for
+from ftui.failures import explain_failure
+from ftui.models import check_tunable, load_model, load_tokenizer, model_folder, origin
 from ftui.models.facts import read_json
 from ftui.plan import Choice, Plan, plan_of
+from ftui.proof import merge_and_prove
 from ftui.ranks import ALONE, Ranks, is_lost_rank
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
-from ftui.train import Trained, checkpoint_at, train
+from ftui.train import checkpoint_at, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -131,29 +130,6 @@ def _lost_rank(run: Run) -> str:
     return f"Another process of this run died. {reason} Resume goes on from the newest checkpoint."
 
 
-def explain_failure(error: BaseException) -> str:
-    """What a person can do about a failure of the work."""
-    if isinstance(error, UserError):
-        return str(error)
-    if is_poisoned(error):
-        return POISONED
-    if is_disk_full(error):
-        return "The disk is full. What was saved before is kept; free some space and start again."
-    if is_out_of_memory(error):
-        return "Memory ran out. Rehearse the run to see what makes it fit: usually a shorter max_length or a smaller model."
-    return f"This is a fault in ftui or one of its libraries: {type(error).__name__}: {str(error)[:300]}. The log of this run has the details."
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Python says it by number; safetensors and torch, which write by themselves, in words."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    if any(text in str(error) for text in ("No space left on device", "Disk quota exceeded", "file write failed")):
-        return True
-    cause = error.__cause__ or error.__context__
-    return cause is not None and is_disk_full(cause)
-
-
 def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
     config = run.config
     with run.stage("preparing", "Reading the rows and the model."):
@@ -175,7 +151,7 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
             "message",
             f"{len(examples.train)} rows to learn from, {len(examples.validation)} to watch, {len(examples.test)} kept out for the test.",
         )
-        run.log("message", f"Base model: {origin(config.base_model, base_dir)}. Computing in {_precision(run)}.")
+        run.log("message", f"Base model: {origin(config.base_model, base_dir)}. Computing in {precision(config)}.")
         if config.adapter:
             run.log("message", f"It goes on from the adapter of {config.adapter}, rank {config.lora.r}.")
         choice = None
@@ -207,8 +183,8 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
     with run.stage("evaluating", f"The tuned model answers the same {len(test)} rows."):
         report = _report(run, encoding, trained.model, test, before) if before else None
     with run.stage("merging", "Merging the adapter into the 16-bit base."):
-        proof = _merge_and_prove(run, base_dir, trained.model, examples)
-    run.write("README.md", _card(run, base_dir, examples, trained, report, proof))
+        proof = merge_and_prove(run, base_dir, trained.model, examples)
+    run.write("README.md", model_card(run, base_dir, examples, trained, report, proof))
     run.end("done", headline(report) if report else "Done: trained and merged.")
 
 
@@ -267,72 +243,13 @@ def _report(
     return report
 
 
-def _merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, examples: Examples) -> dict[str, Any]:
-    """Merges into the original weights; where held-out rows lose by that, into the weights as they were in training.
-
-    A 4-bit run learns on rounded weights. Usually the original ones serve the adapter as well; the proof tells.
-    """
-    held_out = [example.encoded for example in (examples.validation or examples.test or examples.train)[:PROVEN_ROWS]]
-
-    def merged(base_weights: str, rounding: Rounding | None) -> dict[str, Any]:
-        if run.stop_wanted:
-            raise Stopped
-        merge(run, base_dir, rounding)
-        if run.stop_wanted:
-            shutil.rmtree(run.merged_dir)  # nobody shall chat with what is not proven
-            raise Stopped
-        model = load_model(run.merged_dir, place=place).eval()
-        return {"base_weights": base_weights} | prove(
-            adapted, model, held_out, run.counting("compared", min(len(held_out), PROVEN_ROWS))
-        )
-
-    place = place_for(base_dir)
-    if place is None:
-        merge(run, base_dir)
-        proof = {
-            "base_weights": "original",
-            "not_proven": "the merged model fits neither the GPU nor the memory beside it",
-        }
-        run.write("proof.json", json.dumps(proof, indent=1))
-        run.log(
-            "message", f"Merged, but not compared with what was trained: {proof['not_proven']}.", "warning", proof=proof
-        )
-        return proof
-    proof = merged("original", None)
-    quantization = run.config.quantization
-    if quantization.load_in_4bit and _loses(proof):
-        run.log(
-            "message", f"On the original weights: {_proof_sentence(proof)} Trying the weights as they were in training."
-        )
-        other = merged("rounded as in training", as_trained(quantization))
-        is_better = other["validation_loss_merged"] <= proof["validation_loss_merged"]
-        proof = other if is_better else merged("original", None)
-    level = "warning" if _loses(proof) else "info"
-    run.write("proof.json", json.dumps(proof, indent=1))
-    run.log("message", f"Merged into the {proof['base_weights']} weights: {_proof_sentence(proof)}", level, proof=proof)
-    return proof
-
-
-def _loses(proof: dict[str, Any]) -> bool:
-    return proof["validation_loss_merged"] > 1.01 * proof["validation_loss_adapter"] + 1e-4
-
-
-def _proof_sentence(proof: dict[str, Any]) -> str:
-    if "not_proven" in proof:
-        return f"not compared with what was trained, because {proof['not_proven']}."
-    return (
-        f"{proof['top1_agreement']:.1%} of {proof['tokens']} held-out tokens are the same, "
-        f"loss {proof['validation_loss_adapter']:.4f} with the adapter and {proof['validation_loss_merged']:.4f} merged."
-    )
-
-
 def merge_again(run: Run, lease: Lease) -> dict[str, Any]:
     """Merges a finished or stopped run, with proof. Returns the proof."""
     with run.held(), lease.held_by(f"merging {run.run_id}"):
         base_dir = model_folder(run.config.base_model, run.config.revision)
         adapted = load_adapted(run, base_dir)
         examples = prepare(run.config, Encoding(load_tokenizer(run.adapter_dir)))
-        return _merge_and_prove(run, base_dir, adapted, examples)
+        return merge_and_prove(run, base_dir, adapted, examples)
 
 
 def evaluate_again(run: Run, lease: Lease, step: int | None = None) -> dict[str, Any]:
@@ -375,38 +292,3 @@ def summary(run: Run) -> dict[str, Any]:
         "merged": str(run.merged_dir) if run.merged_dir.is_dir() else None,
         "proof": proof,
     }
-
-
-def _precision(run: Run) -> str:
-    dtype = str(this_device().dtype).removeprefix("torch.")
-    return (
-        f"4-bit {run.config.quantization.bnb_4bit_quant_type} weights and {dtype}"
-        if run.config.quantization.load_in_4bit
-        else dtype
-    )
-
-
-def _card(
-    run: Run, base_dir: Path, examples: Examples, trained: Trained, report: dict[str, Any] | None, proof: dict[str, Any]
-) -> str:
-    """The model card, every number measured in this run."""
-    config = run.config
-    lines = [
-        "---",
-        f"base_model: {hub_name(config.base_model)}",
-        "library_name: transformers",
-        "tags: [ftui, lora, sft]",
-        "---",
-        "",
-        f"# {run.run_id}",
-        "",
-        f"Tuned with ftui from {origin(config.base_model, base_dir)}.",
-        "",
-        f"- Data: {data_name(config)}, {len(examples.train)} training rows, sha256 {examples.sha256[:16]}…",
-        f"- {trained.steps} steps, LoRA rank {config.lora.r}, learning rate {config.training.learning_rate:g}, {_precision(run)}",
-        *([f"- It goes on from the adapter of {Path(config.adapter).name}."] if config.adapter else []),
-        f"- Merge into the {proof['base_weights']} weights: {_proof_sentence(proof)}",
-        "- Not for decisions that matter without a person who checks: it may be wrong.",
-        "",
-    ]
-    return "\n".join(lines) + (report_markdown(report).replace("# ", "## ", 1) if report else "")

@@ -393,8 +393,8 @@ def _no_space_in_rust(*arguments, **options):
     [
         ("ftui.loop.prepare", _no_space, False),
         ("peft.peft_model.PeftModel.save_pretrained", _no_space_in_rust, False),
-        ("ftui.loop.merge", _no_space_in_rust, True),
-        ("ftui.loop._card", _no_space, True),
+        ("ftui.proof.merge", _no_space_in_rust, True),
+        ("ftui.loop.model_card", _no_space, True),
     ],
 )
 def test_a_disk_that_is_full_is_told_and_the_run_goes_on_when_there_is_room(

@@ -13,8 +13,9 @@ from ftui.config import EvaluationSettings, LoraSettings, QuantizationSettings, 
 from ftui.dataset import DatasetSource, SplitSettings
 from ftui.doctor.problem import some_rows
 from ftui.errors import UserError
-from ftui.ui.language import SPANISH, Voice
+from ftui.ui.language import Voice
 from ftui.ui.sentences import SENTENCES, WORDS
+from ftui.ui.spanish import SPANISH
 
 HOME = Path(__file__).parents[1] / "ftui"
 DRAWN = (
@@ -29,7 +30,7 @@ DRAWN = (
 
 
 def source() -> str:
-    texts = [path.read_text(encoding="utf-8") for path in HOME.rglob("*.py") if path.name != "language.py"]
+    texts = [path.read_text(encoding="utf-8") for path in HOME.rglob("*.py") if path.name != "spanish.py"]
     texts += [f"{preset.title}\n{preset.needs}" for preset in presets()]
     texts += [
         f"{field.title}\n{field.description}" for model in (*DRAWN, RunConfig) for field in model.model_fields.values()

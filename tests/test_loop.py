@@ -12,7 +12,8 @@ import ftui.loop
 from ftui.config import RunConfig
 from ftui.device import Lease
 from ftui.errors import UserError
-from ftui.loop import carry_out, evaluate_again, explain_failure, merge_again, summary
+from ftui.failures import explain_failure
+from ftui.loop import carry_out, evaluate_again, merge_again, summary
 from ftui.runs import Run
 from tests import tiny
 

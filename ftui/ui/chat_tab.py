@@ -13,7 +13,7 @@ from ftui.chat import ChatModel, ChatSettings, Which
 from ftui.config import checked
 from ftui.encoding import Message
 from ftui.errors import UserError
-from ftui.loop import explain_failure
+from ftui.failures import explain_failure
 from ftui.runs import ENDED, Run, RunStore
 from ftui.train import checkpoint_at, complete_checkpoints, step_of
 from ftui.ui.fieldset import fieldset, tell

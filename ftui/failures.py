@@ -1,0 +1,31 @@
+"""What a failure of the work means, in a sentence that says what a person can do about it."""
+
+from __future__ import annotations
+
+import errno
+
+from ftui.device import POISONED, is_out_of_memory, is_poisoned
+from ftui.errors import UserError
+
+
+def explain_failure(error: BaseException) -> str:
+    """What a person can do about a failure of the work."""
+    if isinstance(error, UserError):
+        return str(error)
+    if is_poisoned(error):
+        return POISONED
+    if is_disk_full(error):
+        return "The disk is full. What was saved before is kept; free some space and start again."
+    if is_out_of_memory(error):
+        return "Memory ran out. Rehearse the run to see what makes it fit: usually a shorter max_length or a smaller model."
+    return f"This is a fault in ftui or one of its libraries: {type(error).__name__}: {str(error)[:300]}. The log of this run has the details."
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Python says it by number; safetensors and torch, which write by themselves, in words."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if any(text in str(error) for text in ("No space left on device", "Disk quota exceeded", "file write failed")):
+        return True
+    cause = error.__cause__ or error.__context__
+    return cause is not None and is_disk_full(cause)

@@ -1,0 +1,75 @@
+"""The merge with its proof: which base weights serve an adapter best is measured on held-out rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftui.examples import Examples
+from ftui.merge import PROVEN_ROWS, Rounding, as_trained, merge, prove
+from ftui.models import load_model, place_for
+from ftui.runs import Run, Stopped
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, examples: Examples) -> dict[str, Any]:
+    """Merges into the original weights; where held-out rows lose by that, into the weights as they were in training.
+
+    A 4-bit run learns on rounded weights. Usually the original ones serve the adapter as well; the proof tells.
+    """
+    held_out = [example.encoded for example in (examples.validation or examples.test or examples.train)[:PROVEN_ROWS]]
+
+    def merged(base_weights: str, rounding: Rounding | None) -> dict[str, Any]:
+        if run.stop_wanted:
+            raise Stopped
+        merge(run, base_dir, rounding)
+        if run.stop_wanted:
+            shutil.rmtree(run.merged_dir)  # nobody shall chat with what is not proven
+            raise Stopped
+        model = load_model(run.merged_dir, place=place).eval()
+        return {"base_weights": base_weights} | prove(
+            adapted, model, held_out, run.counting("compared", min(len(held_out), PROVEN_ROWS))
+        )
+
+    place = place_for(base_dir)
+    if place is None:
+        merge(run, base_dir)
+        proof = {
+            "base_weights": "original",
+            "not_proven": "the merged model fits neither the GPU nor the memory beside it",
+        }
+        run.write("proof.json", json.dumps(proof, indent=1))
+        run.log(
+            "message", f"Merged, but not compared with what was trained: {proof['not_proven']}.", "warning", proof=proof
+        )
+        return proof
+    proof = merged("original", None)
+    quantization = run.config.quantization
+    if quantization.load_in_4bit and _loses(proof):
+        run.log(
+            "message", f"On the original weights: {proof_sentence(proof)} Trying the weights as they were in training."
+        )
+        other = merged("rounded as in training", as_trained(quantization))
+        is_better = other["validation_loss_merged"] <= proof["validation_loss_merged"]
+        proof = other if is_better else merged("original", None)
+    level = "warning" if _loses(proof) else "info"
+    run.write("proof.json", json.dumps(proof, indent=1))
+    run.log("message", f"Merged into the {proof['base_weights']} weights: {proof_sentence(proof)}", level, proof=proof)
+    return proof
+
+
+def _loses(proof: dict[str, Any]) -> bool:
+    return proof["validation_loss_merged"] > 1.01 * proof["validation_loss_adapter"] + 1e-4
+
+
+def proof_sentence(proof: dict[str, Any]) -> str:
+    if "not_proven" in proof:
+        return f"not compared with what was trained, because {proof['not_proven']}."
+    return (
+        f"{proof['top1_agreement']:.1%} of {proof['tokens']} held-out tokens are the same, "
+        f"loss {proof['validation_loss_adapter']:.4f} with the adapter and {proof['validation_loss_merged']:.4f} merged."
+    )
