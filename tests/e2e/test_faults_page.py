@@ -20,7 +20,7 @@ import sys
 sys.path.insert(0, {root!r})
 import ftui.loop
 
-def _loop(run):
+def _loop(*arguments):
     raise RuntimeError("CUDA error: device-side assert triggered")
 
 ftui.loop._loop = _loop
@@ -54,7 +54,12 @@ def opened(context: BrowserContext, server: Server) -> Page:
     page = context.new_page()
     page.set_default_timeout(2 * MINUTE)
     page.goto(server.url)
-    page.wait_for_selector("#tabs")
+    return train_tab(page)
+
+
+def train_tab(page: Page) -> Page:
+    """The page on its Train tab, wherever it opened."""
+    page.get_by_role("tab", name="Train", exact=True).click()
     return page
 
 
@@ -78,7 +83,7 @@ def test_ten_reloads_and_more_tabs_than_a_browser_has_connections_show_one_run_t
     reached = step(page)
     for _ in range(10):
         page.reload()
-        page.wait_for_selector("#tabs")
+        train_tab(page)
         assert step(page) >= reached
         reached = step(page)
     tabs = [page, *(opened(context, server) for _ in range(6))]
@@ -137,7 +142,6 @@ def test_a_poisoned_gpu_puts_a_banner_over_the_page_until_ftui_is_restarted_from
         page.locator("#resume").click()
         phase(page, "Failed")
         expect(page.get_by_role("alert").first).to_contain_text("restart ftui", timeout=MINUTE)
-        page.get_by_role("tab", name="Train", exact=True).click()
         page.locator("#resume").click()
         expect(page.locator(".toast-body").first).to_contain_text("restart ftui", timeout=MINUTE)
         page.locator("#restart").click()
