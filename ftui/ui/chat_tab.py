@@ -86,8 +86,9 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
         "show_progress": "hidden",
     }
 
-    def answer(shown: list[dict[str, Any]], chosen: tuple[Any, ...], session: str) -> Iterator[Any]:
+    def answer(request: gr.Request, shown: list[dict[str, Any]], chosen: tuple[Any, ...]) -> Iterator[Any]:
         """The conversation with its reply growing, and the exact prompt."""
+        session = str(request.session_hash)
         run_id, which, system, remember, *rest = chosen
         stop = stops[session] = threading.Event()
         try:
@@ -98,6 +99,8 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
             yield [*shown, {"role": "assistant", "content": "…"}], gr.skip()
             for words, prompt in chat.stream(picked, model, messages, wishes, stop, checkpoint):
                 yield [*shown, {"role": "assistant", "content": words}], prompt
+            if not words.strip():
+                gr.Info(Voice(request)("The model ended its reply without a word."))
         except (UserError, RuntimeError, MemoryError) as error:  # the last two: no memory for the model or its reply
             yield shown, ""
             raise tell(UserError(explain_failure(error))) from None
@@ -114,7 +117,7 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
         if not text.strip():
             return
         shown = [*shown, {"role": "user", "content": text}]
-        for conversation, prompt in answer(shown, chosen, str(request.session_hash)):
+        for conversation, prompt in answer(request, shown, chosen):
             yield "", conversation, prompt
 
     @retry.click(inputs=[conversation, *asked], outputs=[conversation, exact], **chatting)
@@ -122,7 +125,7 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
         while shown and shown[-1]["role"] == "assistant":
             shown = shown[:-1]
         if shown:
-            yield from answer(shown, chosen, str(request.session_hash))
+            yield from answer(request, shown, chosen)
 
     @halt.click(queue=False, api_visibility="private")
     def stop_reply(request: gr.Request) -> None:

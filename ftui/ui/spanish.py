@@ -221,6 +221,7 @@ SPANISH = {
     "Stop": "Parar",
     "Retry": "Repetir",
     "Clear": "Borrar",
+    "The model ended its reply without a word.": "El modelo terminó su respuesta sin una palabra.",
     "The exact prompt": "El texto exacto enviado",
     "How it answers": "Cómo responde",
     "Ask something. The model chosen beside this answers.": "Pregunta algo. Responde el modelo elegido al lado.",
