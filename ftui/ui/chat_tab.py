@@ -147,13 +147,23 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
     def show_chosen(request: gr.Request, run_id: str | None) -> list[Any]:
         return show_runs(request, run_id, None)
 
-    def show_newest(request: gr.Request) -> list[Any]:
-        return [gr.Tabs(selected="chat"), *show_runs(request, None, None)]
+    wanted = gr.State(None)  # by the door; the tab is drawn when it opens, and would ask with what it showed before
 
-    to_chat.click(show_newest, outputs=[tabs, *about], queue=False, api_visibility="private")
+    def show_wanted(
+        request: gr.Request, wanted: tuple[str, str | None] | None, run_id: str | None, which: str | None
+    ) -> list[Any]:
+        return [None, *show_runs(request, *(wanted or (run_id, which)))]
+
+    def open_at(request: gr.Request, run_id: str | None, which: str | None) -> list[Any]:
+        return [(run_id, which), *show_runs(request, run_id, which)]
+
+    def show_newest(request: gr.Request) -> list[Any]:
+        return [gr.Tabs(selected="chat"), *open_at(request, None, None)]
+
+    to_chat.click(show_newest, outputs=[tabs, wanted, *about], queue=False, api_visibility="private")
     run.input(show_chosen, run, about, queue=False, api_visibility="private")
-    tab.select(show_runs, [run, which], about, queue=False, api_visibility="private")
-    return ChatDoor(show_runs, about)
+    tab.select(show_wanted, [wanted, run, which], [wanted, *about], queue=False, api_visibility="private")
+    return ChatDoor(open_at, [wanted, *about])
 
 
 MODELS = {"merged": "merged", "adapter": "adapter on its base", "base": "untouched base"}
