@@ -136,6 +136,7 @@ def _only_once(monkeypatch):
     return counted
 
 
+@pytest.mark.true
 def test_a_lack_of_memory_halves_the_batch_and_the_run_learns_the_same(longer, store, monkeypatch):
     plain = store.create(longer)
     assert carry_out(plain, Lease()) == "done"
@@ -160,6 +161,7 @@ def test_a_lack_of_memory_halves_the_batch_and_the_run_learns_the_same(longer, s
     assert max(abs(found[step] - expected[step]) for step in expected) < 2e-2  # bf16 sums in another order
 
 
+@pytest.mark.true
 def test_when_no_part_is_small_enough_the_run_says_what_to_do(longer, store, monkeypatch):
     from trl import SFTTrainer
 
@@ -207,6 +209,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_at_the_last_good_checkpoint(lo
     assert (run.adapter_dir / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.true
 def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing_before_it(longer, store, monkeypatch):
     from ftui.train import trainer
 
@@ -264,6 +267,7 @@ def test_queued_runs_are_carried_out_in_their_order_and_one_can_be_moved_or_take
     assert starts == sorted(starts)
 
 
+@pytest.mark.true
 def test_a_shutdown_saves_the_run_and_it_goes_on_later(longer, store):
     trainer = BackgroundTrainer(store, Lease())
     run = trainer.start(longer)
@@ -493,6 +497,7 @@ def test_whatever_a_callback_raises_is_written_down_and_the_app_takes_the_next_r
     assert _ended(_when_free(lambda: trainer.resume(run))) == "done"
 
 
+@pytest.mark.true
 def test_a_poisoned_gpu_fails_the_run_in_words_and_takes_no_more_work(config, store, monkeypatch, finished_run):
     from torch import AcceleratorError
     from trl import SFTTrainer

@@ -94,6 +94,7 @@ def test_the_same_4_bit_config_run_twice_gives_the_same_losses(carried_out):
     assert first.read_json("proof.json") == second.read_json("proof.json")
 
 
+@pytest.mark.true
 def test_a_config_read_back_from_its_run_repeats_the_run(finished_run, store):
     again = store.create(RunConfig.from_yaml((finished_run.path / "config.yaml").read_text()))
     assert carry_out(again, Lease()) == "done"
@@ -166,6 +167,7 @@ def test_a_loss_that_is_no_number_fails_with_what_to_do_and_no_adapter_is_left(v
     assert not run.adapter_dir.exists() and not run.merged_dir.exists()
 
 
+@pytest.mark.true
 def test_the_highest_learning_rate_spoils_the_model_and_the_loop_still_ends_well(carried_out):
     run = carried_out(
         training={"learning_rate": 1.0, "max_grad_norm": 0, "warmup_steps": 0, "lr_scheduler_type": "constant"},
@@ -314,6 +316,7 @@ def test_a_run_that_was_never_trained_can_be_neither_merged_nor_evaluated(config
         again(store.create(config), Lease())
 
 
+@pytest.mark.true
 def test_two_works_on_one_run_exclude_each_other(run_to_change):
     with run_to_change.held(), pytest.raises(UserError, match="worked on"):
         merge_again(Run(run_to_change.path), Lease())

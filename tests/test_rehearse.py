@@ -72,6 +72,7 @@ def test_a_rehearsal_leaves_no_file_and_no_model_behind(rehearsed, tmp_path, mon
     assert models_in_memory() == models
 
 
+@pytest.mark.true
 def test_a_rehearsal_holds_the_accelerator_and_gives_it_back(rehearsed):
     lease, held, said = Lease(), [], []
     rehearsed(lease=lease, report=lambda sentence: (held.append(lease.holder), said.append(sentence)))

@@ -232,6 +232,7 @@ def samples(run) -> list[dict]:
     return [event.data for event in run.events() if event.type == "sample"]
 
 
+@pytest.mark.true
 def test_the_same_seed_gives_the_same_losses_and_another_one_others(config, store):
     losses = []
     for seed in (42, 42, 43):
