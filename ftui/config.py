@@ -88,7 +88,7 @@ class LoraSettings(Settings):
     use_dora: bool = Field(
         False,
         title="DoRA",
-        description="Learns how strong each output is apart from its direction: better at low ranks, about half as fast.",
+        description="Learns how strong each output is apart from its direction: better at low ranks, and slower.",
     )
     init_lora_weights: Literal[True, "gaussian", "olora", "pissa", "pissa_niter_16"] = Field(
         True,

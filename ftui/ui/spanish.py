@@ -341,7 +341,7 @@ SPANISH = {
     "rsLoRA": "rsLoRA",
     "Scales by alpha / √rank: steadier at high ranks.": "Escala por alfa / √rango: más estable con rangos altos.",
     "DoRA": "DoRA",
-    "Learns how strong each output is apart from its direction: better at low ranks, about half as fast.": "Aprende la fuerza de cada salida aparte de su dirección: mejor con rangos bajos, a la mitad de velocidad.",
+    "Learns how strong each output is apart from its direction: better at low ranks, and slower.": "Aprende la fuerza de cada salida aparte de su dirección: mejor con rangos bajos, y más lento.",
     "First weights": "Primeros pesos",
     "olora and pissa begin with the main directions of the base and learn faster; the adapter is saved with twice the rank.": "olora y pissa empiezan con las direcciones principales de la base y aprenden más rápido; el adaptador se guarda con el doble de rango.",
     "Epochs": "Épocas",
