@@ -1,0 +1,178 @@
+"""RunStore: all runs, the folders in one folder; what was uploaded for them, and what was thrown away."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ftui.config import RunConfig
+from ftui.errors import UserError
+from ftui.runs.run import WORKING, Run, write_whole
+
+RUN_NAME = re.compile(r"[\w-]+")
+
+
+class RunStore:
+    """All runs: the folders in one folder."""
+
+    def __init__(self, folder: Path, now: Callable[[], datetime] = datetime.now) -> None:
+        self.folder = folder
+        self._now = now
+        self._open: dict[str, Run] = {}
+
+    def create(self, config: RunConfig) -> Run:
+        """A new run, queued. UserError when the folder cannot be written to."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / f"{_stamp(_names(self.folder), self._now())}-{_slug(config)}-{secrets.token_hex(2)}"
+            path.mkdir()
+            write_whole(path / "config.yaml", config.to_yaml())
+            run = self.open(path.name)
+            run.log("state", "Waiting to start.", state="queued")
+        except OSError as error:
+            raise UserError(
+                f"The folder of runs cannot be written to: {error.strerror}. Free some space or choose another with --runs."
+            ) from None
+        return run
+
+    def open(self, run_id: str) -> Run:
+        """The run of this name, or the only one whose name begins so. UserError when there is none."""
+        if not (run_id in self._open and (self.folder / run_id / "config.yaml").is_file()):  # deleted elsewhere
+            self._open.pop(run_id, None)
+            names = [name for name in _names(self.folder) if run_id and name.startswith(run_id)]
+            if run_id not in names and len(names) != 1:
+                raise UserError(
+                    f"There is no run “{run_id[:80]}” in {self.folder.name}. `python -m ftui runs` lists them."
+                )
+            run_id = run_id if run_id in names else names[0]
+            self._open.setdefault(run_id, Run(self.folder / run_id))
+        return self._open[run_id]
+
+    def find(self, name: str) -> Run:
+        """A run by its name, by its path, or the newest one for `last`."""
+        runs = self.list()
+        if name == "last" and runs:
+            return runs[0]
+        path = Path(name)
+        if len(name) < 256 and path.is_dir() and (path / "config.yaml").is_file():
+            return Run(path)
+        return self.open(name)
+
+    def list(self) -> list[Run]:
+        """All runs, the newest first."""
+        return [
+            self._open.setdefault(name, Run(self.folder / name)) for name in sorted(_names(self.folder), reverse=True)
+        ]
+
+    def keep_uploads(self, paths: Sequence[Path]) -> Path:
+        """Copies uploaded files to where they stay for as long as runs need them: the file, or a folder of several."""
+        digest = hashlib.sha256(b"".join(hashlib.file_digest(path.open("rb"), "sha256").digest() for path in paths))
+        folder = self.folder / ".uploads" / digest.hexdigest()[:12]
+        names = [re.sub(r"[^\w.-]+", "_", path.name).lstrip(".")[-80:] or "upload" for path in paths]
+        if len(names) > 1:  # two files may have one name
+            names = [f"{number:03d}-{name}" for number, name in enumerate(names, 1)]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path, name in zip(paths, names, strict=True):
+                partial = shutil.copyfile(path, folder / f".{name}")
+                partial.replace(folder / name)
+        except OSError as error:
+            raise _cannot_keep(error) from None
+        return folder / names[0] if len(paths) == 1 else folder
+
+    def keep_text(self, text: str, suffix: str) -> Path:
+        """Keeps text that was pasted, or rows that were mended, as a file."""
+        folder = self.folder / ".uploads" / hashlib.sha256(text.encode()).hexdigest()[:12]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return write_whole(folder / f"rows{suffix}", text)
+        except OSError as error:
+            raise _cannot_keep(error) from None
+
+    # the trash
+
+    def trash(self, run: Run) -> None:
+        """Moves a run out of sight, into the folder .trash; nothing is deleted. UserError for a run at work."""
+        if run.is_held:
+            raise UserError(f"Run {run.run_id} is at work. Stop it first, or discard it.")
+        self._trash_dir.mkdir(exist_ok=True)
+        run.path.rename(self._trash_dir / run.run_id)
+        self._open.pop(run.run_id, None)
+
+    def trashed(self) -> list[Run]:
+        """The runs in the trash, the newest first."""
+        return [Run(self._trash_dir / name) for name in sorted(_names(self._trash_dir), reverse=True)]
+
+    def restore(self, run_id: str) -> Run:
+        """Brings a run back from the trash. UserError when it is not there."""
+        if run_id not in _names(self._trash_dir):
+            raise UserError(f"There is no run “{run_id[:80]}” in the trash.")
+        (self._trash_dir / run_id).rename(self.folder / run_id)
+        return self.open(run_id)
+
+    def empty_trash(self) -> int:
+        """Deletes what is in the trash for good, and returns how many bytes that were."""
+        size = folder_size(self._trash_dir)
+        shutil.rmtree(self._trash_dir, ignore_errors=True)
+        return size
+
+    @property
+    def _trash_dir(self) -> Path:
+        return self.folder / ".trash"
+
+    def adopt(self) -> None:
+        """After a start of the app: runs that waited in the queue of an app that ended are interrupted, not waiting."""
+        for run in self.list():
+            if run.written_state == "queued" and not run.is_held:
+                run.end("interrupted", "ftui ended before this run began. Resume starts it.", "warning")
+
+    def working(self) -> Run | None:
+        """The run that somebody works on now, else the one that has waited longest."""
+        runs = self.list()
+        waiting = (run for run in reversed(runs) if run.state == "queued")
+        return next((run for run in runs if run.state in WORKING), None) or next(waiting, None)
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files in a folder; what vanishes meanwhile counts as nothing."""
+    size = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += os.lstat(os.path.join(path, name)).st_size
+    return size
+
+
+def _names(folder: Path) -> list[str]:
+    """The runs in a folder, in no order."""
+    try:
+        found = os.listdir(folder)
+    except OSError:
+        return []
+    return [name for name in found if RUN_NAME.fullmatch(name) and os.path.isfile(folder / name / "config.yaml")]
+
+
+def _cannot_keep(error: OSError) -> UserError:
+    return UserError(
+        f"The rows cannot be kept: {error.strerror}. Free some space, or choose another folder with --runs."
+    )
+
+
+def _stamp(names: Sequence[str], now: datetime) -> str:
+    """When a new run begins, for its name: later than all others, so that names keep their order when a clock is set back."""
+    newest = max((name[:15] for name in names if re.match(r"\d{8}-\d{6}-", name)), default="")
+    with suppress(ValueError, OverflowError):  # none, or digits that are no time
+        now = max(now, datetime.strptime(newest, "%Y%m%d-%H%M%S") + timedelta(seconds=1))
+    return f"{now:%Y%m%d-%H%M%S}"
+
+
+def _slug(config: RunConfig) -> str:
+    first = config.dataset.path if isinstance(config.dataset.path, str) else config.dataset.path[0]
+    return re.sub(r"[^a-z0-9]+", "-", Path(first).stem.lower()).strip("-")[:24] or "run"
