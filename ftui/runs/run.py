@@ -6,18 +6,15 @@ its owner, so a working state that nobody holds reads "interrupted". This file d
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
-import secrets
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
