@@ -73,6 +73,17 @@ def test_gradio_and_the_heavy_libraries_are_imported_only_where_they_may_be(path
     assert not {module for module, inside in found if not inside and module in HEAVY}
 
 
+def test_no_file_of_the_house_is_ignored_by_git():
+    """An ignored file works here and is missing in every clone."""
+    if not (HOME / ".git").exists():
+        pytest.skip("not a checkout")
+    asked = "\n".join(str(path.relative_to(HOME)) for path in FILES)
+    found = subprocess.run(
+        ["git", "check-ignore", "--stdin", "--no-index"], cwd=HOME, input=asked, text=True, capture_output=True
+    )
+    assert found.stdout.split() == []
+
+
 def test_the_floors_test_sees_an_import_from_above_and_one_hidden_in_a_function():
     floors = read_floors("a > b, c > d")
     source = "import ftui.d\ndef f():\n    from ftui.a import x\nif TYPE_CHECKING:\n    from ftui.c import y\nfrom ftui import c"
