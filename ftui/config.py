@@ -245,6 +245,11 @@ class RunConfig(Settings):
     lora: LoraSettings = LoraSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    shorten_rows: bool = Field(
+        False,
+        title="Cut rows when nothing else makes room",
+        description="The last resort when memory runs out. Off: the run ends and says so.",
+    )
     watch_prompts: tuple[str, ...] = Field(
         (),
         max_length=10,

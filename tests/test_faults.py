@@ -34,7 +34,7 @@ from ftui.train import complete_checkpoints
 from ftui.train.checkpoints import step_of
 from ftui.train.coach import advice
 from ftui.train.reporter import Reporter
-from ftui.train.trainer import split_rows
+from ftui.train.trainer import SHORTEST, shorten_rows, split_rows
 from tests import tiny
 from tests.sittings import Nursery, Sitting
 
@@ -53,8 +53,8 @@ def longer(values: dict) -> RunConfig:
     return RunConfig.parse(values)
 
 
-def losses(run: Run) -> dict[int, float]:
-    return {data["step"]: data["loss"] for data in run.metrics() if data["loss"] is not None}
+def losses(run: Run, key: str = "loss") -> dict[int, float]:
+    return {data["step"]: data[key] for data in run.metrics() if data.get(key) is not None}
 
 
 def killed_at(run: Run, step: int, monkeypatch: pytest.MonkeyPatch, backup: Backup | None = None) -> None:
@@ -172,6 +172,71 @@ def test_when_no_part_is_small_enough_the_run_says_what_to_do(longer, store, mon
     run = store.create(longer)
     assert carry_out(run, Lease()) == "failed"
     assert "Shorten max_length" in run.events()[-1].message
+
+
+@pytest.mark.true
+def test_rows_are_cut_for_lack_of_memory_only_where_the_config_allows_it(longer, store, monkeypatch):
+    from trl import SFTTrainer
+
+    compute = SFTTrainer.compute_loss
+
+    def hungry(self, model, inputs, *arguments, **options):
+        if model.training and inputs["input_ids"].numel() > SHORTEST:
+            raise RuntimeError("CUDA out of memory.")
+        return compute(self, model, inputs, *arguments, **options)
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", hungry)
+    words = "Look at the tall tree and the red boat that goes down the wide river to the old town. " * 3
+    template = longer.template.model_copy(update={"completion": f"{longer.template.completion} {words}"})
+    training = longer.training.model_copy(update={"max_length": 256})
+    held = longer.model_copy(update={"template": template, "training": training})
+    run = store.create(held)
+    assert carry_out(run, Lease()) == "failed"
+    assert "Shorten max_length" in run.events()[-1].message
+    allowed = store.create(held.model_copy(update={"shorten_rows": True}))
+    assert carry_out(allowed, Lease()) == "done", allowed.events()[-1].message
+    assert any(f"rows are cut to {SHORTEST} tokens" in event.message for event in allowed.events())
+    assert all(loss > 0 for loss in losses(allowed).values())
+
+
+@pytest.mark.true
+def test_a_lack_of_memory_at_a_check_changes_nothing_of_the_validation_loss(longer, store, monkeypatch):
+    plain = store.create(longer)
+    assert carry_out(plain, Lease()) == "done"
+    from trl import SFTTrainer
+
+    compute = SFTTrainer.compute_loss
+
+    def hungry(self, model, inputs, *arguments, **options):
+        if not model.training and len(inputs["cu_seq_lens_q"]) - 1 > 1:
+            raise RuntimeError("CUDA out of memory.")
+        return compute(self, model, inputs, *arguments, **options)
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", hungry)
+    run = store.create(longer)
+    assert carry_out(run, Lease()) == "done", run.events()[-1].message
+    assert any("at the check after step" in event.message for event in run.events())
+    expected, found = losses(plain, "validation_loss"), losses(run, "validation_loss")
+    assert expected
+    assert max(abs(found[step] - expected[step]) for step in expected) < 2e-2  # bf16 sums in another order
+
+
+def test_rows_are_cut_each_for_itself_side_by_side():
+    import torch
+
+    bounds = torch.tensor([0, 3, 8, 10], dtype=torch.int32)
+    batch = {
+        "input_ids": torch.arange(10)[None],
+        "labels": torch.arange(10)[None],
+        "cu_seq_lens_q": bounds,
+        "cu_seq_lens_k": bounds,
+        "max_length_q": 5,
+        "max_length_k": 5,
+    }
+    cut = shorten_rows(batch, 3)
+    assert cut["input_ids"].tolist() == cut["labels"].tolist() == [[0, 1, 2, 3, 4, 5, 8, 9]]
+    assert cut["cu_seq_lens_q"].tolist() == cut["cu_seq_lens_k"].tolist() == [0, 3, 6, 8]
+    assert cut["max_length_q"] == cut["max_length_k"] == 3
 
 
 def test_rows_laid_side_by_side_are_split_between_rows_and_nothing_is_lost():

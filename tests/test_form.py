@@ -12,9 +12,9 @@ from ftui.device import Lease
 from ftui.errors import UserError
 from ftui.runs import RunStore
 from ftui.ui.data_tab import data_tab
-from ftui.ui.fieldset import Form, fieldset
-from ftui.ui.language import say
+from ftui.ui.fieldset import Form
 from ftui.ui.model_tab import model_tab
+from ftui.ui.train_tab import settings
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,7 @@ def form() -> Form:
     with gr.Blocks() as studio, gr.Tab("data") as tab:
         model = model_tab(first, studio)
         data = data_tab(first, store, None, model, tab)
-        settings = {}
-        for name in ("training", "lora", "quantization", "evaluation"):
-            settings |= fieldset(getattr(first, name), name)
-        watch = {"watch_prompts": gr.Textbox(label=say("Watch prompts"))}
-    return Form({**model, **data, **settings, **watch})
+    return Form({**model, **data, **settings(first)})
 
 
 UNUSUAL = """
@@ -44,6 +40,7 @@ quantization: {load_in_4bit: false, bnb_4bit_quant_type: fp4, bnb_4bit_use_doubl
 lora: {r: 7, lora_alpha: 9, lora_dropout: 0.123456789, target_modules: [q_proj, v_proj], use_rslora: true}
 training: {num_train_epochs: 1.25, learning_rate: 1.23456789e-5, seed: 987654321, neftune_noise_alpha: 5, max_steps: 1234567}
 evaluation: {metrics: [exact_match], baselines: [zero_shot, retrieval], limit: 12}
+shorten_rows: true
 watch_prompts: ["One?", "Two, or three?"]
 """
 

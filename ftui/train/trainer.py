@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ftui.attention import PACKABLE
 from ftui.config import RunConfig
 from ftui.device import is_out_of_memory, release_memory, this_device
-from ftui.encoding import Encoding
+from ftui.encoding import IGNORED, Encoding
 from ftui.errors import UserError
 from ftui.examples import Examples
 from ftui.plan import Choice
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from trl import SFTConfig, SFTTrainer
 
 Tell = Callable[[str], None]
+SHORTEST = 32  # tokens; a run whose rows must be shorter than that learns nothing
+ALONG = ("input_ids", "labels", "position_ids", "seq_idx")  # what a batch holds for each token
 
 
 class OutOfMemory(MemoryError):
@@ -70,7 +72,7 @@ def build_trainer(
         processing_class=encoding.tokenizer,
         peft_config=lora,
     )
-    trainer.tell, trainer.ranks = tell, ranks
+    trainer.tell, trainer.ranks, trainer.may_shorten = tell, ranks, config.shorten_rows
     if choice is not None:
         trainer.tokens = choice.tokens
         if choice.recomputed:
@@ -101,11 +103,16 @@ def _trainer_class() -> type[SFTTrainer]:
     from trl import SFTTrainer
 
     class Trainer(SFTTrainer):
-        """Marks complete checkpoints, and carries a step out in passes of at most `tokens`, fewer when memory runs out."""
+        """Marks complete checkpoints, and carries a step out in passes of at most `tokens`, fewer when memory runs out.
+
+        Where that is not enough and `may_shorten` allows it, rows are cut to their first `longest` tokens.
+        """
 
         tell: Tell = staticmethod(print)
         ranks = ALONE
         tokens: float = inf
+        may_shorten = False
+        longest: float = inf
 
         def _save_checkpoint(self, model, trial):
             folder = Path(self.args.output_dir)
@@ -140,30 +147,61 @@ def _trainer_class() -> type[SFTTrainer]:
 
         def training_step(self, model, inputs, num_items_in_batch=None):
             """The same gradient whatever the number of passes: each one's loss is its share of the whole step's tokens."""
+            model.train()  # which transformers does, too, but only once the passes are known
             before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+            def step():
+                # Ranks meet after the backward pass, not within it, so that one can give up and all begin anew.
+                with self._together(), self.accelerator.no_sync(model):
+                    losses = [
+                        super(Trainer, self).training_step(model, part, num_items_in_batch)
+                        for part in self._passes(inputs)
+                    ]
+                self._average_gradients()
+                return sum(losses)
+
+            def undo():
+                for name, parameter in model.named_parameters():
+                    parameter.grad = before.get(name)
+
+            return self._with_room(inputs, step, undo)
+
+        def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+            """The mean loss of a batch whatever the number of passes: each one weighs what it has to predict."""
+
+            def check():
+                total = count = 0
+                for part in self._passes(inputs):
+                    learned = (part["labels"][:, 1:] != IGNORED).sum().item()
+                    loss, _, _ = super(Trainer, self).prediction_step(model, part, True, ignore_keys)
+                    total, count = total + loss * learned, count + learned
+                return total / count
+
+            return self._with_room(inputs, check), None, None
+
+        def _with_room(self, inputs, work, undo=lambda: None):
+            """What `work` returns, which is begun anew with more room whenever memory runs out."""
             while True:
                 try:
-                    # Ranks meet after the backward pass, not within it, so that one can give up and all begin anew.
-                    with self._together(), self.accelerator.no_sync(model):
-                        losses = [
-                            super(Trainer, self).training_step(model, part, num_items_in_batch)
-                            for part in self._passes(inputs)
-                        ]
-                    self._average_gradients()
-                    return sum(losses)
+                    return work()
                 except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error):
                         raise
                 # Outside the except block, whose traceback would keep the memory.
-                for name, parameter in model.named_parameters():
-                    parameter.grad = before.get(name)
+                undo()
                 release_memory()
-                self._make_room(self.model, inputs)
+                self._make_room(inputs)
 
         def _passes(self, inputs):
             """Ranks meet in every pass, so all of them make as many as the one that needs most."""
+            inputs = self._shortened(inputs)
             passes = split_tokens(inputs, self.tokens)
             return passes if self.ranks.count == 1 else split_rows(inputs, self.ranks.most(len(passes)))
+
+        def _shortened(self, inputs):
+            """Rows are checked whole, whatever is learned of them, so that losses before and after compare."""
+            whole = self.longest == inf or not self.model.training
+            return inputs if whole else shorten_rows(inputs, int(self.longest))
 
         def compute_loss(self, model, inputs, *arguments, **options):
             """Ranks agree after the forward pass: trl gathers its metrics then, and one that gave up would be missing."""
@@ -205,22 +243,31 @@ def _trainer_class() -> type[SFTTrainer]:
             for parameter, part in zip(learned, mean.split([each.numel() for each in learned]), strict=True):
                 parameter.grad.copy_(part.view_as(parameter))
 
-        def _make_room(self, model, inputs):
-            """Halves the largest pass; once the rows go one by one, recomputes more layers."""
+        def _make_room(self, inputs):
+            """Halves the largest pass; once the rows go one by one, recomputes more layers, and cuts rows where it may."""
+            inputs, step = self._shortened(inputs), self.state.global_step
+            layers, recomputed = len(recomputing_layers(self.model)), recomputed_layers(self.model)
             passes = [part for part in split_tokens(inputs, self.tokens) if rows_of(part) > 1]
-            layers, recomputed = len(recomputing_layers(model)), recomputed_layers(model)
             if passes:
                 self.tokens = max(tokens_of(half) for part in passes for half in split_rows(part, 2))
-                self.tell(
-                    f"Memory ran out at step {self.state.global_step + 1}: the step is repeated in "
-                    f"{len(split_tokens(inputs, self.tokens))} parts, which gives the same result and takes longer."
-                )
-            elif recomputed < layers:
+                parts = len(split_tokens(inputs, self.tokens))
+                if self.model.training:
+                    where = f"step {step + 1}: the step is repeated in {parts} parts"
+                else:
+                    where = f"the check after step {step}: its rows go in {parts} parts"
+                self.tell(f"Memory ran out at {where}, which gives the same result and takes longer.")
+            elif self.model.training and recomputed < layers:
                 recomputed = layers if recomputed >= layers // 2 else ceil(layers / 2)
-                recompute(model, recomputed)
+                recompute(self.model, recomputed)
                 self.tell(
-                    f"Memory ran out at step {self.state.global_step + 1} with one row at a time: activations of {recomputed} "
+                    f"Memory ran out at step {step + 1} with one row at a time: activations of {recomputed} "
                     f"of {layers} layers are recomputed from here on, which gives the same result and takes up to a third longer."
+                )
+            elif self.model.training and self.may_shorten and longest_of(inputs) > SHORTEST:
+                self.longest = max(SHORTEST, longest_of(inputs) // 2)
+                self.tell(
+                    f"Memory ran out at step {step + 1} although the rows go one by one and activations are recomputed: "
+                    f"rows are cut to {self.longest} tokens from here on, as the settings allow. Answers that stand further back are not learned."
                 )
             else:
                 raise NoRoom(
@@ -261,6 +308,31 @@ def tokens_of(inputs: dict[str, Any]) -> int:
     return inputs["input_ids"].numel()
 
 
+def longest_of(inputs: dict[str, Any]) -> int:
+    """The tokens of the longest row of a batch, padding included."""
+    return int(inputs["max_length_q"]) if "max_length_q" in inputs else inputs["input_ids"].shape[-1]
+
+
+def shorten_rows(inputs: dict[str, Any], longest: int) -> dict[str, Any]:
+    """The batch with only the first `longest` tokens of each row."""
+    import torch
+
+    bounds = inputs.get("cu_seq_lens_q")
+    if bounds is None:
+        return {key: value[:, :longest] for key, value in inputs.items()}
+    lengths = bounds.diff().clamp(max=longest)
+    starts = bounds[:-1]
+    kept = torch.cat([torch.arange(*row) for row in torch.stack([starts, starts + lengths], 1).tolist()])
+    after = torch.cat([bounds[:1], lengths.cumsum(0, dtype=bounds.dtype)])
+    widest = int(lengths.max())
+    return {key: inputs[key][:, kept] for key in ALONG if key in inputs} | {
+        "cu_seq_lens_q": after,
+        "cu_seq_lens_k": after,
+        "max_length_q": widest,
+        "max_length_k": widest,
+    }
+
+
 def split_tokens(inputs: dict[str, Any], tokens: float) -> list[dict[str, Any]]:
     """The batch cut between rows into batches of at most so many tokens; a row that is longer goes alone."""
     bounds = inputs.get("cu_seq_lens_q")
@@ -290,9 +362,7 @@ def _rows_between(inputs: dict[str, Any], start: int, end: int) -> dict[str, Any
     if bounds is None:
         return {key: value[start:end] for key, value in inputs.items()}
     first, last = int(bounds[start]), int(bounds[end])
-    part = {
-        key: inputs[key][:, first:last] for key in ("input_ids", "labels", "position_ids", "seq_idx") if key in inputs
-    }
+    part = {key: inputs[key][:, first:last] for key in ALONG if key in inputs}
     lengths = bounds[start : end + 1] - bounds[start]
     longest = int(lengths.diff().max())
     return part | {"cu_seq_lens_q": lengths, "cu_seq_lens_k": lengths, "max_length_q": longest, "max_length_k": longest}

@@ -17,7 +17,7 @@ from ftui.ui.sentences import SENTENCES, WORDS
 from ftui.ui.spanish import SPANISH
 
 BLANK = r"{(\w+)}"
-NESTED = ("reason", "rows", "error")
+NESTED = ("where", "reason", "rows", "error")
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
 
 

@@ -369,6 +369,8 @@ SPANISH = {
     "Log every … steps": "Anotar cada … pasos",
     "How often the training loss is read.": "Cada cuánto se lee la pérdida.",
     "Check every … steps": "Comprobar cada … pasos",
+    "Cut rows when nothing else makes room": "Recortar filas si no hay otro modo de ganar memoria",
+    "The last resort when memory runs out. Off: the run ends and says so.": "El último recurso cuando la memoria no alcanza. Desactivado: la ejecución termina y lo dice.",
     "Validation loss, watch prompts and a checkpoint. Below 1: a share of all steps.": "Pérdida de validación, preguntas de control y punto de guardado. Menor que 1: parte de los pasos.",
     "Recompute activations": "Recalcular activaciones",
     "Saves memory for about a third more time. For large models.": "Ahorra memoria por un tercio más de tiempo. Para modelos grandes.",

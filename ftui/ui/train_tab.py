@@ -23,6 +23,7 @@ from ftui.ui.pulse import Pulse
 from ftui.ui.simple import LENGTHS, STRENGTH_PATHS, STRENGTHS, lengthened, settings_of, strength_of
 
 GROUPS = {"Training": "training", "Adapter": "lora", "Quantization": "quantization", "Evaluation": "evaluation"}
+OWN = ("shorten_rows", "watch_prompts")  # settings of the run itself
 
 
 def train_tab(
@@ -82,7 +83,8 @@ def train_tab(
                     for path, box in before.items():
                         if path.startswith(f"{section}."):
                             box.render()
-                before["watch_prompts"].render()
+                for path in OWN:
+                    before[path].render()
             with gr.Accordion(say("The config as YAML"), open=False):
                 yaml = gr.Code(language="yaml", interactive=True, lines=12, elem_id="yaml")
                 with gr.Row():
@@ -280,7 +282,8 @@ def settings(first: RunConfig) -> Fields:
     fields: Fields = {}
     for section in GROUPS.values():
         fields |= fieldset(getattr(first, section), section, render=False)
-    return fields | {"watch_prompts": watch}
+    others = [name for name in RunConfig.model_fields if name not in OWN or name == "watch_prompts"]
+    return fields | fieldset(first, "", others, render=False) | {"watch_prompts": watch}
 
 
 def _rehearsal(rehearsal: Rehearsal, voice: Voice) -> list[Any]:
