@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ftui.device import is_out_of_memory, release_memory
 from ftui.encoding import IGNORED, Encoded, Encoding, Message
 
 if TYPE_CHECKING:
@@ -36,22 +38,31 @@ def reply_to_all(
     stop_wanted: Callable[[], bool] = lambda: False,
     progress: Progress = lambda done: None,
 ) -> list[Reply]:
-    """Greedy replies, in the order of `questions`; answered in batches of like length. Fewer come back after a stop.
+    """Greedy replies, in the order of `questions`; fewer come back after a stop.
 
-    `progress` gets how many are answered, a batch at work by its share.
+    They are answered in batches of like length, which are halved where memory runs out. `progress` gets how many are answered, a batch at work by its share.
     """
     prompts = [encoding.prompt_ids(question) for question in questions]
     replies: dict[int, Reply] = {}
     with evaluating(model):
-        for batch in _batches(prompts, max_new_tokens):
-            if stop_wanted():
-                break
+        waiting = deque(_batches(prompts, max_new_tokens))
+        while waiting and not stop_wanted():
+            batch = waiting.popleft()
 
             def tokens_written(tokens: int, before: int = len(replies), rows: int = len(batch)) -> bool:
                 progress(before + rows * tokens / max_new_tokens)
                 return stop_wanted()
 
-            written = _reply_batch(model, encoding, [prompts[i] for i in batch], max_new_tokens, tokens_written)
+            try:
+                written = _reply_batch(model, encoding, [prompts[i] for i in batch], max_new_tokens, tokens_written)
+            except (RuntimeError, MemoryError) as error:
+                if len(batch) == 1 or not is_out_of_memory(error):
+                    raise
+                written = None
+            if written is None:  # outside the except block, whose traceback would keep the memory
+                release_memory()
+                waiting.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
+                continue
             if stop_wanted():  # in the middle of these
                 break
             replies |= zip(batch, written, strict=True)

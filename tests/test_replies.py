@@ -41,6 +41,25 @@ def test_a_reply_says_how_long_it_is_and_whether_it_ended_by_itself(model, encod
         assert 1 <= reply.tokens <= 3 and reply.seconds > 0
 
 
+def test_where_memory_runs_out_fewer_are_answered_at_once_and_none_is_lost(model, encoding, monkeypatch):
+    generate, sizes = model.generate, []
+
+    def hungry(**inputs):
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > room:
+            raise RuntimeError("CUDA out of memory.")
+        return generate(**inputs)
+
+    room = 1
+    expected = reply_to_all(model, encoding, QUESTIONS, 12)
+    monkeypatch.setattr(model, "generate", hungry)
+    assert [reply[:4] for reply in reply_to_all(model, encoding, QUESTIONS, 12)] == [reply[:4] for reply in expected]
+    assert sizes == [4, 2, 1, 1, 2, 1, 1]
+    room = 0
+    with pytest.raises(RuntimeError, match="out of memory"):
+        reply_to_all(model, encoding, QUESTIONS, 12)
+
+
 def test_no_reply_is_written_after_a_wish_to_stop(model, encoding):
     assert reply_to_all(model, encoding, QUESTIONS, 3, lambda: True) == []
     assert reply_to_all(model, encoding, [], 3) == []
