@@ -215,7 +215,8 @@ def _plan(run: Run, base_dir: Path, examples: Examples) -> Choice | None:
     except UserError as error:
         run.log("message", str(error))
         return None
-    run.log("message", f"The plan: {planned.sentence} {planned.basis}", plan=planned.values())
+    said = f"{planned.sentence} {planned.basis}"
+    run.log("message", f"The plan: {said}", plan=planned.values())
     run.log("message", planned.choice.sentence)
     return planned.choice
 

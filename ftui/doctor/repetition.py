@@ -98,8 +98,11 @@ def _leakage(template: PromptTemplate, rows: Rows, survey: Survey, again: list[l
         "leakage",
         survey.numbers(leaked),
         f"{{rows}} of validation and test ({tests} of the test) have a prompt that is also trained on, so the score would be too good. "
-        + (f"Keep rows with the same “{column}” on one side (split.group: {column}), or leave" if column else "Leave")
-        + " repeated prompts out.",
+        + (
+            f"Keep rows with the same “{column}” on one side (split.group: {column}), or leave repeated prompts out."
+            if column
+            else "Leave repeated prompts out."
+        ),
         leave_out(rows, survey.numbers(place for group in groups for place in group[1:])),
     )
 

@@ -58,10 +58,11 @@ class Plan(NamedTuple):
     @property
     def sentence(self) -> str:
         cost = f" and ${self.cost:,.2f}" if self.cost is not None else ""
-        return (
+        said = (
             f"{self.steps:,} steps over {self.tokens:,} tokens: about {_minutes(self.seconds)}, {self.peak_memory_bytes / 1e9:.1f} GB "
-            f"of memory ({self.verdict}), {self.disk_bytes / 1e9:.1f} GB of disk{cost}. {self.advice or self.tip}".strip()
+            f"of memory ({self.verdict}), {self.disk_bytes / 1e9:.1f} GB of disk{cost}."
         )
+        return f"{said} {self.advice or self.tip}".strip()
 
     def values(self) -> dict[str, Any]:
         """As plain values, for JSON."""

@@ -142,21 +142,20 @@ def _of_conversations(columns: Columns, column: str) -> Proposal:
     if isinstance(cell, str):
         turns = None if written_turns(cell) else parsed(cell, "", column)
     turn = turns[0] if isinstance(turns, list) else turns
-    tools = columns.one("tools", "functions")
-    along = "".join(
-        f", with {what} in “{name}”" for what, name in (("the system prompt", columns.system), ("tools", tools)) if name
-    )
-    template = PromptTemplate(messages=column, system=_hold(columns.system), tools=tools)
+    system, tools = columns.system, columns.one("tools", "functions")
+    along = f", with tools in “{tools}”" if tools else ""
+    along = f", with the system prompt in “{system}”{along}" if system else along
+    template = PromptTemplate(messages=column, system=_hold(system), tools=tools)
     if turns is None:
-        said = f"Conversations written into the text of column “{column}” with marks such as ### Human: and ### Assistant:, read as turns"
+        said = f"Conversations written into the text of column “{column}” with marks such as ### Human: and ### Assistant:, read as turns{along}."
     elif isinstance(turn, dict) and "role" in turn:
-        said = f"Conversations as OpenAI writes them, in column “{column}”"
+        said = f"Conversations as OpenAI writes them, in column “{column}”{along}."
     elif isinstance(turn, dict) and "from" in turn:
-        said = f"Conversations as ShareGPT writes them (from and value), in column “{column}”"
+        said = f"Conversations as ShareGPT writes them (from and value), in column “{column}”{along}."
     else:
-        said = f"Conversations in column “{column}”, user and assistant in turn"
+        said = f"Conversations in column “{column}”, user and assistant in turn{along}."
     kind = "sharegpt" if isinstance(turn, dict) and "from" in turn else "messages"
-    return Proposal(kind, template, f"{said}{along}.{_unwanted(columns)}")
+    return Proposal(kind, template, said + _unwanted(columns))
 
 
 def _spoken_pair(columns: Columns) -> Proposal | None:
@@ -222,7 +221,11 @@ def _instruction(columns: Columns) -> Proposal | None:
         completion=_hold(answered),
         history=_history(columns),
     )
-    note = f"Instructions in “{asked}”" + (f" with “{extra}”" if extra else "") + f", answers in “{answered}” (Alpaca)."
+    note = (
+        f"Instructions in “{asked}” with “{extra}”, answers in “{answered}” (Alpaca)."
+        if extra
+        else f"Instructions in “{asked}”, answers in “{answered}” (Alpaca)."
+    )
     if template.history:
         note += f" Earlier turns in “{template.history}” come before them and are learned, too."
     return Proposal("alpaca", template, note + _unwanted(columns))
@@ -248,8 +251,10 @@ def _question(columns: Columns) -> Proposal | None:
         completion=_hold(answered),
         history=_history(columns),
     )
-    note = f"Questions in “{asked}”, answers in “{answered}”" + (
-        f", with “{context}” to answer from." if context else "."
+    note = (
+        f"Questions in “{asked}”, answers in “{answered}”, with “{context}” to answer from."
+        if context
+        else f"Questions in “{asked}”, answers in “{answered}”."
     )
     return Proposal("question_answer", template, note + _unwanted(columns))
 
@@ -300,8 +305,9 @@ def _slots(columns: Columns) -> Proposal | None:
         return None
     intent = columns.text("intent", "label", "category")
     answer = f'{{"intent": "{_hold(intent)}", "slots": {_hold(slots)}}}' if intent else _hold(slots)
-    note = f"Sentences in “{text}”, answered with " + (f"“{intent}” and “{slots}”" if intent else f"“{slots}”")
-    return Proposal("slots", PromptTemplate(prompt=_hold(text), completion=answer), f"{note} as JSON.")
+    said = f"“{intent}” and “{slots}”" if intent else f"“{slots}”"
+    note = f"Sentences in “{text}”, answered with {said} as JSON."
+    return Proposal("slots", PromptTemplate(prompt=_hold(text), completion=answer), note)
 
 
 def _labels(columns: Columns) -> Proposal | None:
