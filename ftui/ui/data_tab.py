@@ -130,7 +130,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
             proposal = propose(found)
         except UserError as error:
             raise tell(error) from None
-        sentences, boxes, chosen = *_proposal(found, proposal), [gr.skip() for _ in fitted.inputs]
+        sentences, boxes, chosen = *_proposal(found, proposal, Voice(request)), [gr.skip() for _ in fitted.inputs]
         try:
             template = proposal.template.model_dump() if proposal.template else _any_template(found)
             config = suited(RunConfig.parse(shown.nested(values) | {"template": template, "split": {}}), found)
@@ -167,7 +167,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, model: Fields,
                 0,
                 "",
             ]
-        fixes = [(problem.fix.title, problem.code) for problem in found.problems if problem.fix]
+        fixes = [(voice.known(problem.fix.title), problem.code) for problem in found.problems if problem.fix]
         picked = chosen_rows(found, order, search)
         return [
             facts_html(examined, voice),
@@ -305,11 +305,13 @@ def _chosen(config: RunConfig, voice: Voice) -> str:
     )
 
 
-def _proposal(rows: Rows, proposal: Proposal) -> tuple[list[str], list[str]]:
+def _proposal(rows: Rows, proposal: Proposal, voice: Voice) -> tuple[list[str], list[str]]:
     """What was recognized, in sentences, and the template that follows from it."""
-    sentences = [f"**{len(rows):,} × {len(rows.columns)}.** {escape(proposal.sentence)}", *map(escape, rows.notes)]
+    size = f"**{voice.number(len(rows))} × {len(rows.columns)}.**"
+    sentences = [f"{size} {escape(voice.known(proposal.sentence))}"]
+    sentences += [escape(voice.known(note)) for note in rows.notes]
     if rows.problems:
-        sentences.append(f"**{len(rows.problems)} ✗** {escape(str(rows.problems[0]))}")
+        sentences.append(f"**{len(rows.problems)} ✗** {escape(voice.known(str(rows.problems[0])))}")
     boxes = [(getattr(proposal.template, part) or "") if proposal.template else "" for part in PARTS]
     return sentences, boxes
 

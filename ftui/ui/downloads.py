@@ -13,7 +13,7 @@ from ftui.check import REPORTS, numbers, write_report
 from ftui.errors import UserError
 from ftui.shapes import SHAPES, write_parts
 from ftui.ui.fieldset import Form, tell
-from ftui.ui.language import say
+from ftui.ui.language import Voice, say
 from ftui.ui.preview import Preview
 
 TITLES = {
@@ -42,7 +42,7 @@ def downloads(shown: Form, preview: Preview) -> None:
         files = gr.File(label=say("Files"), file_count="multiple", interactive=False, visible=False, elem_id="files")
 
     @save.click(inputs=[kind, *shown.inputs], outputs=files, api_visibility="private")
-    def save_files(kind: str, *values: Any) -> Any:
+    def save_files(request: gr.Request, kind: str, *values: Any) -> Any:
         folder = Path(get_upload_folder()) / token_hex(8)  # Gradio serves what lies there and clears it away
         try:
             config = shown.read(values)
@@ -54,7 +54,7 @@ def downloads(shown: Form, preview: Preview) -> None:
                 written = write_parts(found.examples, kind, folder)
                 paths = written.paths
                 if written.left_out:
-                    gr.Warning(written.sentence)
+                    gr.Warning(Voice(request).known(written.sentence))
             else:
                 raise UserError("Choose what to save.")
         except UserError as error:

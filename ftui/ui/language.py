@@ -7,43 +7,14 @@ Labels that never change are translated in the browser (`say`); what the server 
 from __future__ import annotations
 
 import hashlib
-import re
 from datetime import datetime
-from functools import cache
 
 import gradio as gr
 
-from ftui.ui.sentences import SENTENCES, WORDS
+from ftui.ui.sentences import in_spanish
 from ftui.ui.spanish import SPANISH
 
-BLANK = r"{(\w+)}"
-NESTED = ("where", "reason", "rows", "error")
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
-
-
-def _in_spanish(sentence: str) -> str:
-    """What the core said, blanks filled as it filled them."""
-    if sentence in SPANISH:
-        return SPANISH[sentence]
-    for pattern, spanish in _patterns():
-        if found := pattern.fullmatch(sentence):
-            blanks = {name: _in_spanish(said) if name in NESTED else said for name, said in found.groupdict().items()}
-            return spanish.format(**blanks)
-    return sentence
-
-
-@cache
-def _patterns() -> list[tuple[re.Pattern[str], str]]:
-    """Those with the most words of their own first, so that none is taken for a shorter one."""
-    known = {**SPANISH, **SENTENCES, **WORDS}
-    with_most_words = sorted(known, key=lambda english: -len(re.sub(BLANK, "", english)))
-    return [(re.compile(_as_pattern(english), re.DOTALL), known[english]) for english in with_most_words]
-
-
-def _as_pattern(english: str) -> str:
-    *parts, end = re.split(BLANK, english)
-    pairs = zip(parts[::2], parts[1::2], strict=True)
-    return "".join(f"{re.escape(words)}(?P<{name}>.*?)" for words, name in pairs) + re.escape(end)
 
 
 def say(english: str) -> object:
@@ -60,7 +31,7 @@ def catalogue() -> gr.I18n:
 
 def _key(english: str) -> str:
     if english not in SPANISH:
-        raise KeyError(f"ui/language.py has no Spanish for {english!r}")
+        raise KeyError(f"ui/spanish has no Spanish for {english!r}")
     return "ftui" + hashlib.sha1(english.encode()).hexdigest()[:10]
 
 
@@ -84,7 +55,7 @@ class Voice:
         """A sentence that the core wrote, translated where it is known. Mistakes that were joined are told apart."""
         if not self.spanish:
             return sentence
-        return " · ".join(_in_spanish(mistake) for mistake in sentence.split(" · "))
+        return " · ".join(in_spanish(mistake) for mistake in sentence.split(" · "))
 
     def day(self, when: str) -> str:
         """A time, ISO 8601, as people write it: 21 Nov 13:17."""

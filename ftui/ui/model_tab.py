@@ -71,7 +71,7 @@ def _card(facts: ModelFacts, voice: Voice) -> str:
     device = this_device()
     context = f"{voice.number(facts.context)} {voice('tokens')}" if facts.context else "–"
     rows = {
-        "Origin": facts.origin,
+        "Origin": voice.known(facts.origin),
         "Architecture": facts.architecture,
         "Parameters": f"{voice.number(facts.parameters / 1e6)} M · {voice.number(facts.weights / 1e9, 2)} GB",
         "Context": context,

@@ -1,108 +1,111 @@
-"""What the core says, in Spanish: its sentences with a name for each blank. The core itself knows no language.
+"""What the core said, in Spanish. The core knows no language: its sentence is known again by its own words.
 
-A blank called `reason`, `rows` or `error` holds a sentence or words of the core again, and is translated, too. What is
-missing here stays English; `tests/test_language.py` finds every key in the code.
+A key of SENTENCES and WORDS is the format string that the core filled, with a name for each blank. What the name means:
+`words` and `others` hold words of the core, which must be known; `reason`, `rows`, `error` and `more` hold a sentence of
+the core, translated where it is known; any other holds a value, which stays. What is not known stays English.
 """
 
-SENTENCES = {
-    # settings
-    "{path}: is missing.": "{path}: falta.",
-    "{path}: there is no such key.{hint}": "{path}: no existe esa clave.{hint}",
-    "{path}: must be {reason}, not {given}.": "{path}: debe ser {reason}, no {given}.",
-    "{path}: must be {reason}.": "{path}: debe ser {reason}.",
-    "{path}: {reason}": "{path}: {reason}",
-    "The config is not valid YAML: {what}": "La configuración no es YAML válido: {what}",
-    "A config is a YAML mapping such as `base_model: starter`; this is something else.": "Una configuración es un objeto YAML como `base_model: starter`; esto es otra cosa.",
-    "training.weight_decay: must be 0 with lora.init_lora_weights: {init}, because it would shrink what was taken out of the base.": "training.weight_decay: debe ser 0 con lora.init_lora_weights: {init}, porque encogería lo que se tomó de la base.",
-    "lora.r: {r} is more than {layer} has directions. With lora.init_lora_weights: {init} choose at most {most}.": "lora.r: {r} es más que las direcciones que tiene {layer}. Con lora.init_lora_weights: {init} elige como mucho {most}.",
-    "lora.target_modules: this model reads and writes words with the same weights, so {layers} cannot be merged. Leave it out.": "lora.target_modules: este modelo lee y escribe palabras con los mismos pesos, así que {layers} no se puede fusionar. Quítalo.",
-    "training.report_to: {tracker} is not installed. Install it with pip, or choose none.": "training.report_to: {tracker} no está instalado. Instálalo con pip o elige none.",
-    "training.optim: {optimizer} needs a GPU. Choose adamw_torch.": "training.optim: {optimizer} necesita una GPU. Elige adamw_torch.",
-    # the template
-    "The template is empty. Write a prompt and a completion, or name a column of conversations or text.": "La plantilla está vacía. Escribe una pregunta y una respuesta, o indica una columna de conversaciones o de texto.",
-    "The {part} is empty: there is nothing in {used}. Fill it or leave the row out.": "La parte {part} está vacía: no hay nada en {used}. Rellénala u omite la fila.",
-    "There is no message yet. Write what the model should answer.": "Aún no hay mensaje. Escribe qué debe responder el modelo.",
-    # models
-    "“{repository}” is neither a folder nor a Hub id such as owner/name.": "«{repository}» no es ni una carpeta ni un id del Hub como dueño/nombre.",
-    "{repository} is gated: accept its terms on its Hub page, then set HF_TOKEN to a token of that account.": "{repository} es restringido: acepta sus condiciones en su página del Hub y define HF_TOKEN con un token de esa cuenta.",
-    "There is no model {repository} on the Hub, or it is private. Check the spelling; for a private one set HF_TOKEN.": "No hay ningún modelo {repository} en el Hub, o es privado. Revisa cómo está escrito; si es privado, define HF_TOKEN.",
-    "{repository} has no revision “{revision}”. Leave it empty for the newest.": "{repository} no tiene la revisión «{revision}». Déjala vacía para la más nueva.",
-    "{repository} is not on this machine, and the Hugging Face Hub cannot be reached. Check the network, or choose the starter or a local folder.": "{repository} no está en esta máquina y no se puede llegar al Hugging Face Hub. Revisa la red, o elige el modelo de inicio o una carpeta local.",
-    "There is no model folder “{folder}”, and it is not a Hub id such as {example}.": "No hay ninguna carpeta de modelo «{folder}», y no es un id del Hub como {example}.",
-    "Fetching {repository} from the Hugging Face Hub.": "Descargando {repository} del Hugging Face Hub.",
-    # rows
-    "No data set is chosen. Name a file, a folder or a Hub data set.": "No hay ningún conjunto de datos. Indica un archivo, una carpeta o un conjunto del Hub.",
-    "There is no file or folder “{path}”, and it is no Hub id such as owner/name. Check how it is written.": "No hay ningún archivo ni carpeta «{path}», y no es un id del Hub como dueño/nombre. Revisa cómo está escrito.",
-    "No file fits the pattern “{pattern}”. Check how it is written.": "Ningún archivo encaja con el patrón «{pattern}». Revisa cómo está escrito.",
-    "{name} is empty.": "{name} está vacío.",
-    "{name} is not text but {kind}.": "{name} no es texto sino {kind}.",
-    "{name}, line {line}: this is not valid JSON ({what}). Mend it there.": "{name}, línea {line}: esto no es JSON válido ({what}). Arréglalo ahí.",
-    "{name}, line {line}: a quote opens there and never closes, so all after it is one cell. Close it, or double it.": "{name}, línea {line}: ahí se abren comillas que no se cierran, y todo lo que sigue es una celda. Ciérralas o duplícalas.",
-    "There is not one row to read here.{first}": "Aquí no hay ni una fila que leer.{first}",
-    "The box is empty. Paste some rows first.": "La caja está vacía. Pega primero algunas filas.",
-    "The rows cannot be kept: {what}. Free some space, or choose another folder with --runs.": "No se pueden guardar las filas: {what}. Libera espacio o elige otra carpeta con --runs.",
-    "There is nothing to mend. Check the rows first.": "No hay nada que arreglar. Comprueba primero las filas.",
-    "No row is left to train on: {left} of {count} rows cannot be used.{first}": "No queda ninguna fila para entrenar: {left} de {count} filas no sirven.{first}",
-    "No row is left to train on. Make validation and test smaller.": "No queda ninguna fila para entrenar. Reduce validación y prueba.",
-    "The {side} side asks for {amount} of {count} rows, which leaves none to train on. Make it smaller.": "La parte {side} pide {amount} de {count} filas, y no queda ninguna para entrenar. Redúcela.",
-    "The split names the column “{column}”, which is not there. The columns are: {columns}.": "La partición nombra la columna «{column}», que no existe. Las columnas son: {columns}.",
-    # the doctor
-    "{rows}: the prompt, the completion or the text is empty. Fill it or leave the rows out.": "{rows}: la pregunta, la respuesta o el texto está vacío. Rellénalo u omite las filas.",
-    "{rows}: the same prompt and answer as an earlier row. They weigh double.": "{rows}: misma pregunta y respuesta que una fila anterior. Pesan el doble.",
-    "{rows}: there seem to be passwords or keys. A tuned model can repeat them to anybody: replace them, and revoke those that are real.": "{rows}: parece haber contraseñas o claves. Un modelo afinado puede repetirlas a cualquiera: cámbialas y revoca las reales.",
-    "{rows}: there seem to be e-mail addresses, phone, account or card numbers. Replace them unless you may use them.": "{rows}: parece haber correos, teléfonos, números de cuenta o de tarjeta. Cámbialos salvo que puedas usarlos.",
-    "{rows}: letters are broken, such as “Ã©” for “é”; the file was once read in a wrong encoding.": "{rows}: hay letras rotas, como «Ã©» por «é»; el archivo se leyó una vez con otra codificación.",
-    "{rows}: no message is from the user. In a chat there will always be one.": "{rows}: ningún mensaje es del usuario. En un chat siempre habrá uno.",
-    "There are only {count} rows to learn from. Add rows until there are at least {few}, better {enough}; fewer are learned by heart.": "Solo hay {count} filas de las que aprender. Añade hasta al menos {few}, mejor {enough}; con menos se aprenden de memoria.",
-    "There are {count} rows to learn from. {enough} good ones are a start; doubling them helps most.": "Hay {count} filas de las que aprender. {enough} buenas son un comienzo; lo que más ayuda es duplicarlas.",
-    "All prompts are the same, so the model cannot tell what decides the answer. Put a column into the prompt.": "Todas las preguntas son iguales, y el modelo no puede saber qué decide la respuesta. Pon una columna en la pregunta.",
-    "All answers are the same (“{answer}”), so there is nothing to learn. Check the completion.": "Todas las respuestas son iguales («{answer}»), así que no hay nada que aprender. Revisa la respuesta.",
-    # runs
-    "Run {run} is still at work. Stop it first, wait until it is done, or queue this one.": "El entrenamiento {run} sigue en marcha. Páralo, espera a que termine o pon este en la cola.",
-    "Run {run} is at work in another process. Stop it first, or wait until it is done.": "El entrenamiento {run} está en marcha en otro proceso. Páralo o espera a que termine.",
-    "Run {run} is done, and a finished run is not trained again.": "El entrenamiento {run} ha terminado, y lo terminado no se entrena otra vez.",
-    "Run {run} is being worked on by another process.": "Otro proceso está trabajando en el entrenamiento {run}.",
-    "The accelerator is busy: {holder}. Wait until it is done, or stop it.": "El acelerador está ocupado: {holder}. Espera a que termine o páralo.",
-    "The folder of runs cannot be written to: {what}. Free some space or choose another with --runs.": "No se puede escribir en la carpeta de entrenamientos: {what}. Libera espacio o elige otra con --runs.",
-    # what a run says while it works
-    "{train} rows to learn from, {validation} to watch, {test} kept out for the test.": "{train} filas de las que aprender, {validation} para vigilar, {test} apartadas para la prueba.",
-    "Base model: {origin}. Computing in {precision}.": "Modelo base: {origin}. Calcula en {precision}.",
-    "The base answers {rows} test rows, to compare with later.": "La base responde {rows} filas de prueba, para comparar después.",
-    "Learning from {rows} rows.": "Aprendiendo de {rows} filas.",
-    "The tuned model answers the same {rows} rows.": "El modelo afinado responde las mismas {rows} filas.",
-    "The adapter is saved: {steps} steps.": "El adaptador está guardado: {steps} pasos.",
-    "On the original weights: {reason} Trying the weights as they were in training.": "Con los pesos originales: {reason} Se prueban los pesos como estaban al entrenar.",
-    "Merged into the {weights} weights: {reason}": "Fusionado con los pesos {weights}: {reason}",
-    "{same} of {tokens} held-out tokens are the same, loss {before} with the adapter and {after} merged.": "coinciden {same} de {tokens} tokens apartados, pérdida {before} con el adaptador y {after} fusionado.",
-    "Going on from the checkpoint of step {step}.": "Se sigue desde el punto de guardado del paso {step}.",
-    "Stopped before training began; nothing was learned.": "Parado antes de empezar a entrenar; no se aprendió nada.",
-    "Stopped{after}. What was learned is kept in the adapter: chat with it, merge it, or resume.": "Parado{after}. Lo aprendido queda en el adaptador: chatea con él, fusiónalo o continúa.",
-    "Left out: {rows}; first reason: {reason}": "Omitidas: {rows}; primer motivo: {reason}",
-    "Longer than max_length, so the end is cut off: {rows}.": "Más largas que max_length, así que se corta el final: {rows}.",
-    "Memory ran out at {where}, which gives the same result and takes longer.": "Faltó memoria en {where}, con el mismo resultado y más tiempo.",
-    "step {step}: the step is repeated in {parts} parts": "el paso {step}: se repite en {parts} partes",
-    "the check after step {step}: its rows go in {parts} parts": "la comprobación tras el paso {step}: sus filas van en {parts} partes",
-    "The disk is full. What was saved before is kept; free some space and start again.": "El disco está lleno. Lo guardado se conserva; libera espacio y empieza de nuevo.",
-    "Memory ran out. Rehearse the run to see what makes it fit: usually a shorter max_length or a smaller model.": "La memoria no alcanzó. Ensaya la ejecución para ver qué la hace caber: casi siempre un max_length menor o un modelo más pequeño.",
-    "The loss is not a number at step {step}. A tenth of the learning rate usually cures this.": "La pérdida no es un número en el paso {step}. Con un décimo de la tasa de aprendizaje suele arreglarse.",
-    "The training loss does not fall: the learning rate is probably too low (try three times as much), or the answers do not follow from the questions.": "La pérdida no baja: la tasa de aprendizaje es quizá muy pequeña (prueba el triple), o las respuestas no se siguen de las preguntas.",
-    "The training loss is zero: nothing is left to learn, or the answer stands in the question. Look at the rows in the Data tab.": "La pérdida es cero: no queda nada que aprender, o la respuesta está en la pregunta. Mira las filas en la pestaña Datos.",
-    "The validation loss has risen three times in a row: the model learns the rows by heart. The best checkpoint so far is kept; fewer epochs would do.": "La pérdida de validación subió tres veces seguidas: el modelo aprende las filas de memoria. Se conserva el mejor punto; bastarían menos épocas.",
-    # chat
-    "There is no model to chat with yet. Train one first.": "Aún no hay un modelo con el que chatear. Entrena uno primero.",
-    "Run {run} has no adapter: it was not trained far enough. Start it again.": "El entrenamiento {run} no tiene adaptador: no llegó lo bastante lejos. Empiézalo de nuevo.",
-    "This run has no adapter yet, so there is nothing to merge. Train it first.": "Este entrenamiento aún no tiene adaptador, así que no hay nada que fusionar. Entrénalo primero.",
-}  # fmt: skip
+from __future__ import annotations
 
-# Words inside sentences: of pydantic, and of the core where rows are counted.
-WORDS = {
-    "a number": "un número",
-    "a whole number": "un número entero",
-    "greater than {least}": "mayor que {least}",
-    "greater than or equal to {least}": "mayor o igual que {least}",
-    "less than {most}": "menor que {most}",
-    "less than or equal to {most}": "menor o igual que {most}",
-    "row {number}": "fila {number}",
-    "1 row ({numbers})": "1 fila ({numbers})",
-    "{count} rows ({numbers})": "{count} filas ({numbers})",
+import re
+from functools import cache, lru_cache
+from string import Formatter
+from typing import NamedTuple
+
+from ftui.ui.spanish import SENTENCES, SPANISH, WORDS
+
+KNOWN_WORDS = ("words", "others")
+INNER = ("reason", "rows", "error", "more")
+MEASURES = ("gb", "mb", "disk", "needed", "free", "before", "after", "cost", "speed", "share", "same")  # 0.5 is 0,5
+NUMBER = r"\d(?:[\d.,]*\d)?%?|nan|inf"
+SHAPES = {
+    "key": r"[a-z][\w./-]*|[\w.-]+/[\w.-]+",
+    "value": rf"{NUMBER}|True|False",
+    "run": r"[\w-]+",
+    "suffix": r"\.\w+",
+    "more": r"(?:[^.].*?)?",
+    "choice": r"[^']*",
+    **dict.fromkeys(("count", "number", *MEASURES), NUMBER),
 }
+QUOTED = r"[^”]*"
+FIRST = r"(?:(?![.:] ).)*?"  # what begins a sentence does not swallow the one before
+ANY = r".*?"
+LONGEST, DEEPEST = 2000, 12  # what is longer, or holds more within each other, was not said by the core alone
+BETWEEN = re.compile(r"(?<=[.?!…])\s+(?=\S)")
+COMMAS = str.maketrans(",.", ".,")
+
+
+class Known(NamedTuple):
+    """`mark`: the longest piece that every such sentence contains, which is quicker to look for than the whole pattern."""
+
+    mark: str
+    pattern: re.Pattern[str]
+    spanish: str
+
+
+@lru_cache(maxsize=4096)  # a log is drawn again with every new line
+def in_spanish(said: str, depth: int = 0) -> str:
+    """The sentences that the core said, one after another, each translated if it is known."""
+    bare = said.strip()
+    if said != bare:
+        return said.replace(bare, in_spanish(bare, depth), 1)
+    if (whole := _whole(said, depth)) is not None:
+        return whole
+    gaps = [gap.span() for gap in BETWEEN.finditer(said)][:DEEPEST]
+    for end, start in reversed(gaps):
+        if (head := _whole(said[:end], depth)) is not None:
+            return head + said[end:start] + in_spanish(said[start:], depth + 1)
+    return said[: gaps[0][1]] + in_spanish(said[gaps[0][1] :], depth + 1) if gaps else said
+
+
+@lru_cache(maxsize=4096)
+def _whole(said: str, depth: int) -> str | None:
+    """All of it as one known sentence; None where there is none. What has no letters needs no translation."""
+    if said in SPANISH or not re.search(r"[^\W\d_]", said):
+        return SPANISH.get(said, said)
+    if len(said) > LONGEST or depth > DEEPEST:
+        return None
+    for mark, pattern, spanish in _known():
+        if mark in said and (found := pattern.fullmatch(said)):
+            blanks = {name: _inside(name, value, depth + 1) for name, value in found.groupdict().items()}
+            if None not in blanks.values():
+                return spanish.format(**blanks)
+    return None
+
+
+def _inside(name: str, value: str, depth: int) -> str | None:
+    if name in MEASURES or re.fullmatch(r"\d{1,3}(,\d{3})+", value):
+        return value.translate(COMMAS)
+    if name in KNOWN_WORDS:
+        return _whole(value, depth)
+    return in_spanish(value, depth) if name in INNER else value
+
+
+@cache
+def _known() -> list[Known]:
+    """Those with the most words of their own first, so that none is taken for a shorter one."""
+    keys = {**SENTENCES, **WORDS}
+    own = {english: [words for words, *_ in Formatter().parse(english) if words] for english in keys}
+    with_most = sorted(keys, key=lambda english: -len("".join(own[english])))
+    return [
+        Known(max(own[english], key=len, default="").rstrip("."), _pattern(english), _ended(keys[english]))
+        for english in with_most
+    ]
+
+
+def _pattern(english: str) -> re.Pattern[str]:
+    """The full stop may be missing, for a reason stands within a sentence as well as alone."""
+    written, seen = "", set()
+    for words, name, *_ in Formatter().parse(english.removesuffix(".")):
+        written += re.escape(words)
+        if name in seen:
+            written += f"(?P={name})"
+        elif name:
+            usual = QUOTED if words.endswith("“") else ANY if written or name == "reason" else FIRST
+            written += f"(?P<{name}>{SHAPES.get(name, usual)})"
+            seen.add(name)
+    return re.compile(rf"{written}(?P<end>\.?)", re.DOTALL)
+
+
+def _ended(spanish: str) -> str:
+    return spanish.removesuffix(".") + "{end}"

@@ -54,7 +54,7 @@ def rows_html(found: Look, chosen: list[int], page: int, settings: TrainingSetti
 def _row(found: Look, row: int, reason: str, settings: TrainingSettings, voice: Voice) -> str:
     """A row's tokens; of one that is left out also the reason, and what can be shown of it."""
     title = f"<h4>{voice('Row {row}', row=row + 1)}</h4>"
-    left_out = f"<p class='bad'>{escape(voice('Left out: {reason}', reason=reason))}</p>" if reason else ""
+    left_out = f"<p class='bad'>{escape(voice('Left out: {reason}', reason=voice.known(reason)))}</p>" if reason else ""
     try:
         messages = found.examples.messages(row)
         tokens = found.encoding.explain(messages, settings.max_length, settings.completion_only_loss)
@@ -122,7 +122,7 @@ def problems_html(found: dict[str, Any], voice: Voice) -> str:
     if not found["problems"]:
         return f"<div class='card'><p class='good'>{escape(voice('The doctor found nothing wrong with these rows.'))}</p></div>"
     rows = "".join(
-        f"<tr><td class='{problem['severity']}'>{escape(voice(problem['severity']))}</td><td>{problem['count']:,}</td>"
+        f"<tr><td class='{problem['severity']}'>{escape(voice(problem['severity']))}</td><td>{voice.number(problem['count'])}</td>"
         f"<td><code>{escape(problem['code'])}</code> {escape(voice.known(problem['message']))}</td></tr>"
         for problem in found["problems"]
     )
