@@ -30,7 +30,7 @@ SHAPES = {
 QUOTED = r"[^”]*"
 FIRST = r"(?:(?![.:] ).)*?"  # what begins a sentence does not swallow the one before
 ANY = r".*?"
-LONGEST, DEEPEST = 2000, 12  # what is longer, or holds more within each other, was not said by the core alone
+LONGEST, DEEPEST = 1200, 12  # what is longer, or holds more within each other, was not said by the core alone
 BETWEEN = re.compile(r"(?<=[.?!…])\s+(?=\S)")
 COMMAS = str.maketrans(",.", ".,")
 

@@ -2,7 +2,7 @@
 
 DOCTOR = {
     # shape
-    "{rows} cannot be read and are left out. First: {error}": "{rows}: no se pueden leer y se omiten. Primer motivo: {error}",
+    "{rows} cannot be read and are left out. First: {error}": "{rows}: imposible de leer, se deja fuera. Primer motivo: {error}",
     "{rows}: a row or a turn is no object. Each turn must be an object with a role and content.": "{rows}: una fila o un turno no es un objeto. Cada turno debe ser un objeto con rol y contenido.",
     "{rows}: there is no list of messages. Fill the column or leave the rows out.": "{rows}: no hay lista de mensajes. Rellena la columna u omite las filas.",
     "{rows}: a message lacks its role or its content. Add both.": "{rows}: a un mensaje le falta el rol o el contenido. Añade ambos.",
@@ -12,9 +12,9 @@ DOCTOR = {
     "{rows}: a turn is empty and calls no tool. Fill it or leave the rows out.": "{rows}: un turno está vacío y no llama a ninguna herramienta. Rellénalo u omite las filas.",
     "{rows}: a message has keys that nothing reads. They are not learned.": "{rows}: un mensaje tiene claves que nadie lee. No se aprenden.",
     "{rows}: the prompt, the completion or the text is empty. Fill it or leave the rows out.": "{rows}: la pregunta, la respuesta o el texto está vacío. Rellénalo u omite las filas.",
-    "The chat template cannot write {rows}. First reason: {reason}": "{rows}: la plantilla de chat no las puede escribir. Primer motivo: {reason}",
-    "Nothing is learned from {rows}. First reason: {reason}": "{rows}: no se aprende nada de ellas. Primer motivo: {reason}",
-    "The template cannot use {rows}. First reason: {reason}": "{rows}: la plantilla no las puede usar. Primer motivo: {reason}",
+    "The chat template cannot write {rows}. First reason: {reason}": "{rows}: la plantilla de chat no lo puede escribir. Primer motivo: {reason}",
+    "Nothing is learned from {rows}. First reason: {reason}": "{rows}: no se aprende nada. Primer motivo: {reason}",
+    "The template cannot use {rows}. First reason: {reason}": "{rows}: la plantilla no lo puede usar. Primer motivo: {reason}",
     "{rows}: {words} is empty, and the text around it is learned nevertheless. Write [[ … {{{{{name}}}}} … ]] to leave it away there.": "{rows}: {words} está vacía, y aun así se aprende el texto de alrededor. Escribe [[ … {{{{{name}}}}} … ]] para que ahí desaparezca.",
     "{rows}: “{verdict}” says that the answer is not wanted, and it would be learned. Leave these rows out.": "{rows}: «{verdict}» dice que la respuesta no se quiere, y se aprendería. Omite estas filas.",
     "{rows}: the preferred answer is the rejected one, so neither can be trusted.": "{rows}: la respuesta preferida es la rechazada, así que no se puede confiar en ninguna.",
@@ -42,7 +42,7 @@ DOCTOR = {
     "{rows}: letters are broken, such as “Ã©” for “é”; the file was once read in a wrong encoding.": "{rows}: hay letras rotas, como «Ã©» por «é»; el archivo se leyó una vez con otra codificación.",
     "{rows}: there seem to be passwords or keys. A tuned model can repeat them to anybody: replace them, and revoke those that are real.": "{rows}: parece haber contraseñas o claves. Un modelo afinado puede repetirlas a cualquiera: cámbialas y revoca las reales.",
     "{rows}: there seem to be e-mail addresses, phone, account or card numbers. Replace them unless you may use them.": "{rows}: parece haber correos, teléfonos, números de cuenta o de tarjeta. Cámbialos salvo que puedas usarlos.",
-    "{rows} are not in {words} letters like the others, or mix letters within a word ({others}). Leave out what does not belong here.": "{rows}: no están en letras {words} como las demás, o mezclan letras dentro de una palabra ({others}). Omite lo que no sea de aquí.",
+    "{rows} are not in {words} letters like the others, or mix letters within a word ({others}). Leave out what does not belong here.": "{rows}: letras que no son {words} como en las demás, o que se mezclan dentro de una palabra ({others}). Omite lo que no sea de aquí.",
     "Chinese or Japanese": "chinas o japonesas",
     "look-alike letters": "letras parecidas",
     "{rows}: {words}, while most are in {others}.": "{rows}: {words}, mientras la mayoría está en {others}.",
@@ -67,7 +67,7 @@ DOCTOR = {
     "{rows} ask {words} with different answers. If only one is right, keep that; if all are, nothing is wrong, but an exact score cannot reach 100 %.": "{rows}: preguntan {words} con respuestas distintas. Si solo una es correcta, deja esa; si lo son todas, no pasa nada, pero la puntuación exacta no puede llegar al 100 %.",
     "the same": "lo mismo",
     "{count} things twice or more,": "{count} cosas dos veces o más,",
-    "{rows} of validation and test ({tests} of the test) have a prompt that is also trained on, so the score would be too good.": "{rows} de validación y prueba ({tests} de la prueba): tienen una pregunta con la que también se entrena, así que la puntuación sería demasiado buena.",
+    "{rows} of validation and test ({tests} of the test) have a prompt that is also trained on, so the score would be too good.": "{rows} de validación y prueba ({tests} de la prueba): su pregunta también está en el entrenamiento, así que la puntuación sería demasiado buena.",
     "Keep rows with the same “{column}” on one side (split.group: {column}), or leave repeated prompts out.": "Mantén en un lado las filas con el mismo «{column}» (split.group: {column}) u omite las preguntas repetidas.",
     "Leave repeated prompts out.": "Omite las preguntas repetidas.",
     # what one click mends
