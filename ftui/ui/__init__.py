@@ -17,6 +17,7 @@ from ftui.ui.chat_tab import chat_tab
 from ftui.ui.data_tab import data_tab
 from ftui.ui.language import Voice, catalogue, say
 from ftui.ui.model_tab import model_tab
+from ftui.ui.page import Page
 from ftui.ui.preview import Preview
 from ftui.ui.pulse import Pulse
 from ftui.ui.runs_tab import runs_tab
@@ -49,17 +50,17 @@ def build_studio(
             )
         _trouble(trainer, pulse, restart)
         with gr.Tabs(selected="model", elem_id="tabs", overflow_behavior="wrap") as tabs:
+            page = Page(studio, tabs, kept, pulse)
             with gr.Tab(say("Model"), id="model"):
                 model = model_tab(first, studio)
             with gr.Tab(say("Data"), id="data") as data_page:
                 data = data_tab(first, store, preview, {**model, **drawn_later}, data_page)
             with gr.Tab(say("Train"), id="train") as train_page:
-                before = {**model, **data, **drawn_later}
-                to_chat, form = train_tab(first, store, trainer, preview, before, kept, studio, train_page, pulse)
+                to_chat, draft = train_tab(trainer, preview, {**model, **data, **drawn_later}, page, train_page)
             with gr.Tab(say("Chat"), id="chat") as chat_page:
                 door = chat_tab(store, chat, to_chat, tabs, chat_page)
             with gr.Tab(say("Runs"), id="runs") as runs_page:
-                listing = runs_tab(store, trainer, form, door, studio, tabs, runs_page)
+                listing = runs_tab(store, trainer, draft.form, door, studio, tabs, runs_page)
 
         def list_runs(shown: gr.EventData) -> gr.Timer:
             """A list that nobody sees costs nothing. One handler for all tabs: two could overtake each other."""

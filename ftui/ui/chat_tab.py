@@ -16,7 +16,8 @@ from ftui.errors import UserError
 from ftui.failures import explain_failure
 from ftui.runs import ENDED, Run, RunStore
 from ftui.train import checkpoint_at, complete_checkpoints, step_of
-from ftui.ui.fieldset import fieldset, tell
+from ftui.ui.events import tell
+from ftui.ui.fieldset import fieldset
 from ftui.ui.language import Voice, say
 from ftui.ui.live import run_title
 

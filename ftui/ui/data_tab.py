@@ -18,7 +18,8 @@ from ftui.runs import RunStore
 from ftui.template import PromptTemplate, Proposal, propose
 from ftui.template.mapping import NAMED, PARTS, ROLES, WRITTEN, roles_in, with_role
 from ftui.ui.downloads import downloads
-from ftui.ui.fieldset import Fields, Form, fieldset, tell
+from ftui.ui.events import tell
+from ftui.ui.fieldset import Fields, Form, fieldset
 from ftui.ui.language import Voice, say
 from ftui.ui.preview import Preview
 from ftui.ui.supervision import ORDERS, SHOWN_ROWS, chosen_rows, error_html, facts_html, problems_html, rows_html

@@ -15,7 +15,8 @@ from ftui.loop import report_name
 from ftui.runs import ENDED, WORKING, Run, RunStore
 from ftui.train import checkpoints_of
 from ftui.ui.chat_tab import AT_STEP, ChatDoor
-from ftui.ui.fieldset import Form, tell
+from ftui.ui.events import tell
+from ftui.ui.fieldset import Form
 from ftui.ui.language import Voice, say
 from ftui.ui.live import log_html, loss_curve, proof_html, report_html, run_title, status_html, watched_html
 from ftui.ui.runs_table import (
