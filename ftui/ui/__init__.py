@@ -60,7 +60,7 @@ def build_studio(
             with gr.Tab(say("Chat"), id="chat") as chat_page:
                 door = chat_tab(store, chat, to_chat, tabs, chat_page)
             with gr.Tab(say("Runs"), id="runs") as runs_page:
-                listing = runs_tab(store, trainer, draft.form, door, studio, tabs, runs_page)
+                listing = runs_tab(trainer, draft, door, page, runs_page)
 
         def list_runs(shown: gr.EventData) -> gr.Timer:
             """A list that nobody sees costs nothing. One handler for all tabs: two could overtake each other."""

@@ -139,7 +139,7 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
         return [], ""
 
     def show_runs(request: gr.Request, run_id: str | None, which: str | None) -> list[Any]:
-        ready = {run.run_id: run for run in store.list() if run.state in ENDED and _can_chat(run)}
+        ready = {run.run_id: run for run in store.list() if run.state in ENDED and can_chat(run)}
         chosen = ready.get(str(run_id), next(iter(ready.values()), None))
         choices = [(run_title(run, Voice(request)), name) for name, run in ready.items()]
         shown = gr.Dropdown(choices=choices, value=chosen.run_id if chosen else None)
@@ -170,7 +170,8 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, tabs: gr.Tabs
 MODELS = {"merged": "merged", "adapter": "adapter on its base", "base": "untouched base"}
 
 
-def _can_chat(run: Run) -> bool:
+def can_chat(run: Run) -> bool:
+    """Whether anything that was learned is there; the untouched base alone is not offered."""
     return run.adapter_dir.is_dir() or bool(complete_checkpoints(run.path / "checkpoints"))
 
 
