@@ -32,7 +32,7 @@ def lead_to_chat(live: Live, door: ChatDoor, page: Page) -> None:
 
 
 def lead_to_draft(live: Live, draft: Draft, page: Page) -> None:
-    leaving = {"inputs": live.asked, "outputs": [page.tabs, *draft.form.inputs], **QUIET}
+    leaving = {"inputs": live.asked, "outputs": [page.tabs, *draft.inputs], **QUIET}
 
     def filled(adapter: str | None, asked: tuple[Any, ...]) -> list[Any]:
         """The settings of the chosen run; `adapter` comes after its name: "", "@12", or None for a new one."""
@@ -41,7 +41,7 @@ def lead_to_draft(live: Live, draft: Draft, page: Page) -> None:
             if run is None:
                 raise UserError("There is no run to take the settings from.")
             start = run.config.adapter if adapter is None else f"{run.run_id}{adapter}"
-            return [gr.Tabs(selected="train"), *draft.form.fill(run.config.model_copy(update={"adapter": start}))]
+            return [gr.Tabs(selected="train"), *draft.fill(run.config.model_copy(update={"adapter": start}))]
 
     @live.detail.actions.clone.click(**leaving)
     def clone_run(*asked: Any) -> list[Any]:
