@@ -16,6 +16,7 @@ from ftui.ui.language import Voice
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {**PRIVATE, "queue": False}
 UNSEEN: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
+BRIEFLY: dict[str, Any] = {**PRIVATE, "show_progress": "minimal"}
 QUIET: dict[str, Any] = {**AT_ONCE, **UNSEEN}
 ONCE: dict[str, Any] = {"trigger_mode": "once"}  # a second click while the first is worked on is none
 LATEST: dict[str, Any] = {"trigger_mode": "always_last"}  # of quick changes the last one is what is shown
