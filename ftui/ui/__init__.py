@@ -58,7 +58,7 @@ def build_studio(
             with gr.Tab(say("Train"), id="train") as train_page:
                 to_chat, draft = train_tab(trainer, preview, {**model, **data, **drawn_later}, page, train_page)
             with gr.Tab(say("Chat"), id="chat") as chat_page:
-                door = chat_tab(store, chat, to_chat, tabs, chat_page)
+                door = chat_tab(store, chat, to_chat, page, chat_page)
             with gr.Tab(say("Runs"), id="runs") as runs_page:
                 listing = runs_tab(trainer, draft, door, page, runs_page)
 
