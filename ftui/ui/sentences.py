@@ -88,6 +88,7 @@ SENTENCES = {
     "The validation loss has risen three times in a row: the model learns the rows by heart. The best checkpoint so far is kept; fewer epochs would do.": "La pérdida de validación subió tres veces seguidas: el modelo aprende las filas de memoria. Se conserva el mejor punto; bastarían menos épocas.",
     # chat
     "There is no model to chat with yet. Train one first.": "Aún no hay un modelo con el que chatear. Entrena uno primero.",
+    "This run's template uses {columns} columns; the chat has boxes for {boxes}. Use the terminal: --column.": "La plantilla de este entrenamiento usa {columns} columnas; el chat tiene casillas para {boxes}. Usa la terminal: --column.",
     "Run {run} has no adapter: it was not trained far enough. Start it again.": "El entrenamiento {run} no tiene adaptador: no llegó lo bastante lejos. Empiézalo de nuevo.",
     "This run has no adapter yet, so there is nothing to merge. Train it first.": "Este entrenamiento aún no tiene adaptador, así que no hay nada que fusionar. Entrénalo primero.",
 }  # fmt: skip

@@ -15,7 +15,6 @@ from ftui.ui.fieldset import fieldset
 from ftui.ui.language import Voice, say
 from ftui.ui.live import run_title
 
-NO_MODEL = "There is no model to chat with yet. Train one first."
 MOST_COLUMNS = 4
 AT_STEP = "step "  # a checkpoint among the models to choose from
 MODELS = {"merged": "merged", "adapter": "adapter on its base", "base": "untouched base"}
@@ -46,7 +45,7 @@ class Chooser:
         choices = [(run_title(run, voice), name) for name, run in ready.items()]
         shown = gr.Dropdown(choices=choices, value=run.run_id if run else None)
         hidden = [gr.Textbox(visible=False, value="") for _ in range(MOST_COLUMNS)]
-        if run is None:
+        if run is None or why_not(run):
             return [shown, gr.Radio(interactive=False), "", False, *hidden]
         models, template = _models(run, voice), run.config.template
         best = next(iter(models))
@@ -75,6 +74,17 @@ def can_chat(run: Run) -> bool:
     return run.adapter_dir.is_dir() or bool(complete_checkpoints(run.path / "checkpoints"))
 
 
+def why_not(run: Run | None) -> str | None:
+    """Why nothing can be asked on the page, if so; another run can still be chosen."""
+    if run is None:
+        return "There is no model to chat with yet. Train one first."
+    try:
+        given_columns(run)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def _models(run: Run, voice: Voice) -> dict[str, str]:
     """The models of a run that are there, the best first, with their labels."""
     there = {"merged": run.merged_dir.is_dir(), "adapter": run.adapter_dir.is_dir()}
@@ -92,7 +102,10 @@ def model_of(run: Run, which: str) -> tuple[Which, Path | None]:
 
 
 def given_columns(run: Run) -> list[str]:
-    """Columns that get a box of their own: all that system and prompt use but the last one of the prompt, which is the message."""
+    """Columns that get a box of their own: all that system and prompt use but the last one of the prompt, which is the message.
+
+    UserError when there are more than boxes, and when the config of the run cannot be read.
+    """
     template = run.config.template
     asked = [column for column in template.prompt_columns if "{{" + column in template.prompt.replace("{{ ", "{{")]
     columns = [column for column in template.prompt_columns if column not in asked[-1:]]

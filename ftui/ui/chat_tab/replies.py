@@ -14,7 +14,7 @@ from ftui.encoding import Message
 from ftui.errors import UserError
 from ftui.failures import explain_failure
 from ftui.runs import Run, RunStore
-from ftui.ui.chat_tab.chooser import MOST_COLUMNS, NO_MODEL, given_columns, model_of
+from ftui.ui.chat_tab.chooser import MOST_COLUMNS, given_columns, model_of
 from ftui.ui.events import tell
 from ftui.ui.language import Voice
 
@@ -54,7 +54,7 @@ class Replies:
 
     def _open(self, run_id: str | None) -> Run:
         if not run_id:
-            raise UserError(NO_MODEL)
+            raise UserError("There is no model to chat with yet. Train one first.")
         return self._store.open(run_id)
 
 

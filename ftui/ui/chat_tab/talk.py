@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ftui.runs import Run
-from ftui.ui.chat_tab.chooser import NO_MODEL, Chooser
+from ftui.ui.chat_tab.chooser import Chooser, why_not
 from ftui.ui.chat_tab.replies import Replies
 from ftui.ui.events import AT_ONCE, UNSEEN
 from ftui.ui.language import Voice, say
@@ -46,10 +46,11 @@ class Talk:
         self.outputs = [self.message, self.send, self.halt, self.retry, self.clear]
 
     def show(self, run: Run | None, voice: Voice) -> list[Any]:
-        """Useless without a run."""
-        asks = voice(NO_MODEL if run is None else "Write a message and press Enter")
-        buttons = [gr.Button(interactive=run is not None) for _ in self.outputs[1:]]
-        return [gr.Textbox(interactive=run is not None, placeholder=asks), *buttons]
+        """Useless while nothing can be asked; then the message says why."""
+        problem = why_not(run)
+        asks = voice.known(problem) if problem else voice("Write a message and press Enter")
+        buttons = [gr.Button(interactive=not problem) for _ in self.outputs[1:]]
+        return [gr.Textbox(interactive=not problem, placeholder=asks), *buttons]
 
     def wire(self, replies: Replies, chooser: Chooser) -> None:
         chosen = [chooser.run, chooser.which, chooser.system, chooser.remember, *chooser.columns]
