@@ -26,14 +26,15 @@ SENTENCES = {
 class Question:
     """What is wished waits in `outputs` with the run that it was asked about, whatever the page looks at by then."""
 
-    def __init__(self, trainer: BackgroundTrainer) -> None:
+    def __init__(self, trainer: BackgroundTrainer, prefix: str = "") -> None:
+        """`prefix` tells its elements from those of another tab."""
         self.trainer = trainer
         self.wish = gr.State("")
-        with gr.Column(visible=False, elem_id="ask") as self.box:
-            self.text = gr.Markdown(elem_id="question")
+        with gr.Column(visible=False, elem_id=f"{prefix}ask", elem_classes="ask") as self.box:
+            self.text = gr.Markdown(elem_id=f"{prefix}question")
             with gr.Row():
-                self.yes = gr.Button(say("Yes, do it"), variant="stop", size="sm", elem_id="yes")
-                self.no = gr.Button(say("No, leave it"), size="sm", elem_id="no")
+                self.yes = gr.Button(say("Yes, do it"), variant="stop", size="sm", elem_id=f"{prefix}yes")
+                self.no = gr.Button(say("No, leave it"), size="sm", elem_id=f"{prefix}no")
         self.outputs = [self.wish, self.box, self.text]
 
     def ask(self, what: str, run: Run, voice: Voice, trash_size: int = 0) -> list[Any]:

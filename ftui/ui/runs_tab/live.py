@@ -36,7 +36,7 @@ class Live:
         """What the tab shows now; nothing is sent again that the page has `seen`."""
         lines, run = self.shelf.lines(asked), self.shelf.chosen(asked)
         listed = str(hash(repr((lines, run and run.run_id, asked.ticked))))
-        looked_at = run and [run.path, len(run.events()), run.state, run.is_held, run.stop_wanted]
+        looked_at = run and [run.path, len(run.events()), run.state, run.is_held, run.stop_wanted, run.discarding]
         detailed = str(hash(repr((looked_at, asked.group))))
         old_list, _, old_detail = seen.partition(" ")
         table, detail = [gr.skip() for _ in self.listing.outputs], [gr.skip() for _ in self.detail.outputs]

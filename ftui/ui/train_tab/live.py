@@ -30,9 +30,16 @@ class Part(Protocol):
 
 
 class Live:
+    """`anew`: an event that draws all parts again."""
+
     def __init__(self, trainer: BackgroundTrainer, *parts: Part) -> None:
         self.trainer, self.parts = trainer, parts
         self.outputs = [output for part in parts for output in part.outputs]
+
+        def show_run(request: gr.Request) -> list[Any]:
+            return self.show(Voice(request))
+
+        self.anew: dict[str, Any] = {"fn": show_run, "outputs": self.outputs, **QUIET}
 
     @property
     def now(self) -> Now:
@@ -45,18 +52,14 @@ class Live:
 
     def follow(self, page: Page) -> None:
         """Drawn with the page, and then by its pulse."""
-
-        def show_run(request: gr.Request) -> list[Any]:
-            return self.show(Voice(request))
-
         page.pulse.watch(self.outputs, self._mark, self.show)
-        page.studio.load(show_run, outputs=self.outputs, **QUIET)
+        page.studio.load(**self.anew)
 
     def _mark(self) -> Hashable:
         """As long as it stays the same, so does what is shown."""
         run, waiting = self.now
         names = tuple(each.run_id for each in waiting)
-        return (run and (run.run_id, len(run.events()), run.state, run.stop_wanted), names)
+        return (run and (run.run_id, len(run.events()), run.state, run.stop_wanted, run.discarding), names)
 
 
 def shown_run(store: RunStore) -> Run | None:
