@@ -34,7 +34,7 @@ class Findings:
         self.outputs = [self.facts, self.problems, self.mending, self.fix]
 
     def show(self, found: Look, examined: dict[str, Any], before: list[str], voice: Voice) -> list[Any]:
-        fixes = [(problem.fix.title, problem.code) for problem in found.problems if problem.fix]
+        fixes = [(voice.known(problem.fix.title), problem.code) for problem in found.problems if problem.fix]
         return [
             facts_html(examined, voice),
             problems_html(examined, voice),

@@ -54,11 +54,12 @@ def proposed(table: Table, recognized: gr.Markdown, mapping: Mapping, form: Form
         with telling():
             rows = first_rows(form, values)
             proposal = propose(rows)
-        sentences, chosen = _sentences(rows, proposal), [gr.skip() for _ in fitted.inputs]
+        voice, chosen = Voice(request), [gr.skip() for _ in fitted.inputs]
+        sentences = _sentences(rows, proposal, voice)
         try:
             template = proposal.template.model_dump() if proposal.template else _any_template(rows)
             config = suited(RunConfig.parse(form.nested(values) | {"template": template, "split": {}}), rows)
-            sentences.append(_settings(config, Voice(request)))
+            sentences.append(_settings(config, voice))
             chosen = fitted.fill(config)
         except UserError:  # the check, which comes next, says it
             pass
@@ -81,11 +82,13 @@ def _cell(value: object) -> str:
     return value if isinstance(value, str) else "" if value is None else str(value)
 
 
-def _sentences(rows: Rows, proposal: Proposal) -> list[str]:
+def _sentences(rows: Rows, proposal: Proposal, voice: Voice) -> list[str]:
     """What was recognized, and the first thing that is wrong with the file."""
-    sentences = [f"**{len(rows):,} × {len(rows.columns)}.** {escape(proposal.sentence)}", *map(escape, rows.notes)]
+    size = f"**{voice.number(len(rows))} × {len(rows.columns)}.**"
+    sentences = [f"{size} {escape(voice.known(proposal.sentence))}"]
+    sentences += [escape(voice.known(note)) for note in rows.notes]
     if rows.problems:
-        sentences.append(f"**{len(rows.problems)} ✗** {escape(str(rows.problems[0]))}")
+        sentences.append(f"**{len(rows.problems)} ✗** {escape(voice.known(str(rows.problems[0])))}")
     return sentences
 
 
