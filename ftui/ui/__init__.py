@@ -15,6 +15,7 @@ from ftui.config import RunConfig
 from ftui.runs import RunStore
 from ftui.ui.chat_tab import chat_tab
 from ftui.ui.data_tab import data_tab
+from ftui.ui.events import AT_ONCE, LATEST
 from ftui.ui.language import Voice, catalogue, say
 from ftui.ui.model_tab import model_tab
 from ftui.ui.page import Page
@@ -43,11 +44,7 @@ def build_studio(
     with gr.Blocks(title="ftui", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as studio:
         kept = gr.BrowserState(None, storage_key="ftui-form", secret="ftui")  # in a hidden tab it would come too late
         drawn_later = settings(first)  # the Data tab reads and sets them, the Train tab draws them
-        with gr.Column(elem_id="masthead"):
-            gr.HTML("<h1>ftui</h1>", padding=False)
-            gr.Markdown(
-                say("Fine-tune a small language model, see it learn, and prove what it learned."), elem_classes="quiet"
-            )
+        _masthead()
         _trouble(trainer, pulse, restart)
         with gr.Tabs(selected="model", elem_id="tabs", overflow_behavior="wrap") as tabs:
             page = Page(studio, tabs, kept, pulse)
@@ -66,17 +63,22 @@ def build_studio(
             """A list that nobody sees costs nothing. One handler for all tabs: two could overtake each other."""
             return gr.Timer(active=shown.id == "runs")
 
-        tabs.select(list_runs, outputs=listing, queue=False, trigger_mode="always_last", api_visibility="private")
+        def show_what_goes_on() -> Any:
+            return gr.Tabs(selected="train") if is_eventful(store) else gr.skip()
+
+        tabs.select(list_runs, outputs=listing, **AT_ONCE, **LATEST)
         pulse.attach(studio)
-        studio.load(
-            lambda: gr.Tabs(selected="train") if is_eventful(store) else gr.skip(),
-            outputs=tabs,
-            queue=False,
-            api_visibility="private",
-        )
+        studio.load(show_what_goes_on, outputs=tabs, **AT_ONCE)
     studio.queue(max_size=32)
     studio.state_session_capacity = 200
     return studio
+
+
+def _masthead() -> None:
+    promise = say("Fine-tune a small language model, see it learn, and prove what it learned.")
+    with gr.Column(elem_id="masthead"):
+        gr.HTML("<h1>ftui</h1>", padding=False)
+        gr.Markdown(promise, elem_classes="quiet")
 
 
 def _trouble(trainer: BackgroundTrainer, pulse: Pulse, restart: Callable[[], None]) -> None:
@@ -91,7 +93,7 @@ def _trouble(trainer: BackgroundTrainer, pulse: Pulse, restart: Callable[[], Non
 
     pulse.watch([banner, again], lambda: trainer.trouble, draw)
 
-    @again.click(queue=False, api_visibility="private")
+    @again.click(**AT_ONCE)
     def restart_app() -> None:
         if trainer.trouble:
             restart()
