@@ -18,9 +18,11 @@ from ftui.ui.language import Voice, say
 from ftui.ui.preview import Preview
 from ftui.ui.supervision import ORDERS, SHOWN_ROWS, chosen_rows, error_html, facts_html, problems_html, rows_html
 
+Taken = list[tuple[str, str]]
+
 
 class Findings:
-    """`before`: the paths of the rows as they were before each fix, for Undo."""
+    """`taken`: the fixes so far, for Undo: the path of the rows before, and of those after."""
 
     def __init__(self) -> None:
         self.look = gr.Button(say("Check and show"), variant="primary", elem_id="show_examples")
@@ -30,42 +32,48 @@ class Findings:
             self.fix = gr.Dropdown([], label=say("Fix"), scale=3, elem_id="fix")
             self.mend = gr.Button(say("Mend"), scale=1, elem_id="mend")
             self.undo = gr.Button(say("Undo"), scale=1, elem_id="undo")
-        self.before = gr.State([])
+        self.taken = gr.State([])
         self.outputs = [self.facts, self.problems, self.mending, self.fix]
 
-    def show(self, found: Look, examined: dict[str, Any], before: list[str], voice: Voice) -> list[Any]:
+    def show(self, found: Look, examined: dict[str, Any], mended: bool, voice: Voice) -> list[Any]:
         fixes = [(voice.known(problem.fix.title), problem.code) for problem in found.problems if problem.fix]
         return [
             facts_html(examined, voice),
             problems_html(examined, voice),
-            gr.Row(visible=bool(fixes or before)),
+            gr.Row(visible=bool(fixes or mended)),
             gr.Dropdown(choices=fixes, value=next((code for _, code in fixes), None)),
         ]
 
-    def show_error(self, error: UserError, before: list[str], voice: Voice) -> list[Any]:
+    def show_error(self, error: UserError, mended: bool, voice: Voice) -> list[Any]:
         """In the place of what was shown before, which is no longer true."""
-        return [error_html(error, voice), "", gr.Row(visible=bool(before)), gr.Dropdown(choices=[], value=None)]
+        return [error_html(error, voice), "", gr.Row(visible=mended), gr.Dropdown(choices=[], value=None)]
 
     def wire(self, form: Form, store: RunStore, preview: Preview) -> list[Callable[..., Any]]:
         """Writes mended rows beside the old ones, and goes back; returns the events after which there are other rows."""
         path = form.by_path["dataset.path"]
 
-        def mend_rows(code: str | None, before: list[str], path: str, *values: Any) -> tuple[str, list[str]]:
+        def mend_rows(code: str | None, taken: Taken, path: str, *values: Any) -> tuple[str, Taken]:
             with telling():
                 found = preview.look(form.read(values))
                 problem = next((problem for problem in found.problems if problem.code == code and problem.fix), None)
                 if problem is None:
                     raise UserError("There is nothing to mend. Check the rows first.")
                 lines = (json.dumps(row, ensure_ascii=False, default=str) for row in apply_fix(found.rows, problem))
-                return str(store.keep_text("\n".join(lines) + "\n", ".jsonl")), [*before, path]
+                mended = str(store.keep_text("\n".join(lines) + "\n", ".jsonl"))
+                return mended, [*taken, (path, mended)]
 
-        def undo_fix(before: list[str], path: str) -> tuple[str, list[str]]:
-            return (before[-1], before[:-1]) if before else (path, [])
+        def undo_fix(taken: Taken, path: str) -> tuple[str, Taken]:
+            return (taken[-1][0], taken[:-1]) if can_undo(taken, path) else (path, [])
 
-        taken = [self.fix, self.before, path, *form.inputs]
-        mended = self.mend.click(mend_rows, taken, [path, self.before], **BRIEFLY)
-        undone = self.undo.click(undo_fix, [self.before, path], [path, self.before], **BRIEFLY)
+        rows = [self.taken, path]
+        mended = self.mend.click(mend_rows, [self.fix, *rows, *form.inputs], [path, self.taken], **BRIEFLY)
+        undone = self.undo.click(undo_fix, rows, [path, self.taken], **BRIEFLY)
         return [mended.success, undone.success]
+
+
+def can_undo(taken: Taken, path: str) -> bool:
+    """Not once the page has gone on to other rows than those of the last fix."""
+    return bool(taken) and taken[-1][1] == path
 
 
 class Pages:
@@ -106,16 +114,16 @@ class Pages:
 def examined(findings: Findings, pages: Pages, form: Form, preview: Preview) -> dict[str, Any]:
     """The event that reads all rows, asks the doctor, and shows the first page."""
 
-    def check_rows(request: gr.Request, before: list[str], order: str, search: str, *values: Any) -> list[Any]:
-        voice = Voice(request)
+    def check_rows(request: gr.Request, taken: Taken, order: str, search: str, *values: Any) -> list[Any]:
+        voice, mended = Voice(request), can_undo(taken, values[form.paths.index("dataset.path")])
         try:
             config = form.read(values)
             found = preview.look(config)
             checked = numbers(config, found)
         except UserError as error:
-            return [*findings.show_error(error, before, voice), 0, ""]
+            return [*findings.show_error(error, mended, voice), 0, ""]
         first = rows_html(found, chosen_rows(found, order, search), 0, config.training, voice)
-        return [*findings.show(found, checked, before, voice), 0, first]
+        return [*findings.show(found, checked, mended, voice), 0, first]
 
-    asked = [findings.before, pages.order, pages.search, *form.inputs]
+    asked = [findings.taken, pages.order, pages.search, *form.inputs]
     return {"fn": check_rows, "inputs": asked, "outputs": [*findings.outputs, *pages.outputs], **BRIEFLY}
