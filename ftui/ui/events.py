@@ -13,7 +13,7 @@ from gradio.context import LocalContext
 from ftui.errors import UserError
 from ftui.ui.language import Voice
 
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # kept out of the list of the API; it protects nothing
 AT_ONCE: dict[str, Any] = {**PRIVATE, "queue": False}
 UNSEEN: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
 BRIEFLY: dict[str, Any] = {**PRIVATE, "show_progress": "minimal"}
