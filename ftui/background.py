@@ -66,6 +66,10 @@ class BackgroundTrainer:
         self.rehearsal: Rehearsal | None = None
         self._thread: threading.Thread | None = None
 
+    @property
+    def store(self) -> RunStore:
+        return self._store
+
     def start(self, config: RunConfig) -> Run:
         """A new run, at work. UserError while another works, in this process or in a terminal."""
         with self._changing:

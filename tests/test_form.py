@@ -14,7 +14,7 @@ from ftui.runs import RunStore
 from ftui.ui.data_tab import data_tab
 from ftui.ui.fieldset import Form
 from ftui.ui.model_tab import model_tab
-from ftui.ui.train_tab import settings
+from ftui.ui.train_tab.settings import settings
 
 
 @pytest.fixture(scope="module")

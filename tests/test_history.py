@@ -3,6 +3,7 @@
 import json
 import time
 
+import gradio as gr
 import pytest
 
 from ftui.background import BackgroundTrainer
@@ -13,7 +14,10 @@ from ftui.history import History, line_of
 from ftui.loop import carry_out
 from ftui.runs import TAIL, Run, RunStore, folder_size
 from ftui.ui.language import Voice
-from ftui.ui.runs_tab import _chosen, _snapshot
+from ftui.ui.runs_tab.detail import Detail
+from ftui.ui.runs_tab.listing import Listing
+from ftui.ui.runs_tab.live import Live
+from ftui.ui.runs_tab.shelf import Asked, Shelf
 from ftui.ui.runs_table import matching
 
 
@@ -172,7 +176,9 @@ def test_a_stopped_run_is_not_thrown_away(run):
 
 
 def view(store: RunStore, chosen: str = "", group: str = "all", seen: str = "", ticked: tuple = ()) -> list:
-    return _snapshot(store, History(store), Voice(None), seen, chosen, list(ticked), group, "")
+    with gr.Blocks():
+        live = Live(Shelf(store), Listing(), Detail(BackgroundTrainer(store, Lease())))
+    return live.show(seen, Asked(chosen, list(ticked), group, ""), Voice(None))
 
 
 def test_a_page_that_looks_at_a_run_that_was_deleted_shows_another_without_an_error(run, store, config):
@@ -196,9 +202,9 @@ def test_nothing_is_sent_again_that_the_page_has(run, store):
 
 def test_the_run_at_work_is_shown_first_and_a_chosen_one_before_it(run, store, config):
     store.create(config).end("done", "Done.")
-    assert _chosen(store, History(store), "", "all", "").run_id == run.run_id
+    assert Shelf(store).chosen(Asked("", [], "all", "")).run_id == run.run_id
     newest = store.list()[0].run_id
-    assert _chosen(store, History(store), newest, "all", "").run_id == newest
+    assert Shelf(store).chosen(Asked(newest, [], "all", "")).run_id == newest
 
 
 def test_what_a_run_is_named_cannot_become_html(values, store):

@@ -29,3 +29,12 @@ def test_a_quick_check_claims_no_verdict_and_says_so(run_to_change):
     assert "Too few held-out rows (6)" in proof_html(run_to_change, Voice(None)), "there were no more"
     run_to_change.write("report.json", json.dumps(report | {"limit": 8}))
     assert "A quick check: it works." in proof_html(run_to_change, Voice(None))
+
+
+def test_a_run_that_is_stopped_says_what_becomes_of_it(store, config):
+    run = store.create(config)
+    run.log("state", "Training.", state="training")
+    run.stop()
+    assert "what was learned is kept" in status_html(run, "training", run.events(), Voice(None))
+    run.stop("discard")
+    assert "goes to the trash" in status_html(run, "training", run.events(), Voice(None))

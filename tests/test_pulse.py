@@ -83,6 +83,16 @@ def test_nothing_is_looked_up_again_before_its_time(pulse, shown):
     asyncio.run(page())
 
 
+def test_a_page_that_a_click_has_drawn_over_gets_what_is_true_now(pulse, shown):
+    async def page():
+        await asked(pulse)
+        shown.step = 1
+        _, answer = await asked(pulse)  # the click made it forget its marks
+        assert answer["parts"]["0"] == "step 1"
+
+    asyncio.run(page())
+
+
 def test_marks_of_another_page_or_of_none_bring_everything(pulse):
     async def page():
         for marks in ("", "a.b", "a.b.c", "%00", "x" * 5000):

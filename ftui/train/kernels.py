@@ -12,7 +12,7 @@ import re
 import types
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -46,7 +46,7 @@ def _lora(module: Any, theirs: Callable) -> Callable | None:
             return theirs(x, *args, **kwargs)
         (name,) = self.active_adapters
         lora_a, lora_b, bias = self.lora_A[name].weight, self.lora_B[name].weight, self.get_base_layer().bias
-        return _steps().lora(x, lora_a, lora_b, self.scaling[name], weight, bias)
+        return _lora_step()(x, lora_a, lora_b, self.scaling[name], weight, bias)
 
     return forward
 
@@ -99,7 +99,7 @@ def _norm(module: Any, theirs: Callable) -> Callable:
     def forward(self: Any, x: Any) -> Any:
         if not torch.is_grad_enabled() or self.weight.requires_grad:
             return theirs(x)
-        return _steps().norm(x, self.weight, self.variance_epsilon)
+        return _norm_step()(x, self.weight, self.variance_epsilon)
 
     return forward
 
@@ -113,24 +113,19 @@ def _mlp(module: Any, theirs: Callable) -> Callable | None:
     def forward(self: Any, x: Any) -> Any:
         if not torch.is_grad_enabled():
             return theirs(x)
-        return self.down_proj(_steps().swiglu(self.gate_proj(x), self.up_proj(x)))
+        return self.down_proj(_swiglu_step()(self.gate_proj(x), self.up_proj(x)))
 
     return forward
 
 
-class _Steps(NamedTuple):
-    """`lora(x, A, B, scale, weight, bias)`, `norm(x, weight, epsilon)`, `swiglu(gate, up)`."""
-
-    lora: Callable
-    norm: Callable
-    swiglu: Callable
+# The steps are made on first use, so that nothing imports torch before it trains.
 
 
 @cache
-def _steps() -> _Steps:
-    """Made on first use, so that nothing imports torch before it trains."""
+def _lora_step() -> Callable:
+    """Of x, A, B, the scale, a function that gives the weight, and the bias."""
     import torch
-    from torch.nn.functional import linear, silu
+    from torch.nn.functional import linear
 
     class Lora(torch.autograd.Function):
         """y = xWᵀ + s(xAᵀ)Bᵀ. Keeps x and xAᵀ; nothing is copied or cast twice: a quarter to a third less time than peft's
@@ -158,6 +153,14 @@ def _steps() -> _Steps:
             grad_a, grad_b = grad_inner.t() @ rows, (inner.t() @ grads).t()
             return grad_x, grad_a.float(), grad_b.float() * ctx.scale, None, None, None
 
+    return Lora.apply
+
+
+@cache
+def _norm_step() -> Callable:
+    """Of x, the weight and epsilon."""
+    import torch
+
     class Norm(torch.autograd.Function):
         """Keeps x and a number a token, where autograd keeps x three times, twice in fp32. For memory; the time is the same."""
 
@@ -175,6 +178,15 @@ def _steps() -> _Steps:
             along = (grad * normed).mean(-1, keepdim=True)
             return grad.addcmul_(normed, along, value=-1).mul_(inverse).to(x.dtype), None, None
 
+    return Norm.apply
+
+
+@cache
+def _swiglu_step() -> Callable:
+    """Of the gate and what it lets through."""
+    import torch
+    from torch.nn.functional import silu
+
     class SwiGlu(torch.autograd.Function):
         """Keeps its two inputs, where autograd keeps silu(gate) as well. For memory; the time is the same."""
 
@@ -188,4 +200,4 @@ def _steps() -> _Steps:
             gate, up = ctx.saved_tensors
             return torch.ops.aten.silu_backward(grad * up, gate), silu(gate).mul_(grad)
 
-    return _Steps(Lora.apply, Norm.apply, SwiGlu.apply)
+    return SwiGlu.apply

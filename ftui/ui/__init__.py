@@ -15,8 +15,10 @@ from ftui.config import RunConfig
 from ftui.runs import RunStore
 from ftui.ui.chat_tab import chat_tab
 from ftui.ui.data_tab import data_tab
+from ftui.ui.events import AT_ONCE, LATEST
 from ftui.ui.language import Voice, catalogue, say
 from ftui.ui.model_tab import model_tab
+from ftui.ui.page import Page
 from ftui.ui.preview import Preview
 from ftui.ui.pulse import Pulse
 from ftui.ui.runs_tab import runs_tab
@@ -42,40 +44,41 @@ def build_studio(
     with gr.Blocks(title="ftui", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as studio:
         kept = gr.BrowserState(None, storage_key="ftui-form", secret="ftui")  # in a hidden tab it would come too late
         drawn_later = settings(first)  # the Data tab reads and sets them, the Train tab draws them
-        with gr.Column(elem_id="masthead"):
-            gr.HTML("<h1>ftui</h1>", padding=False)
-            gr.Markdown(
-                say("Fine-tune a small language model, see it learn, and prove what it learned."), elem_classes="quiet"
-            )
+        _masthead()
         _trouble(trainer, pulse, restart)
         with gr.Tabs(selected="model", elem_id="tabs", overflow_behavior="wrap") as tabs:
+            page = Page(studio, tabs, kept, pulse)
             with gr.Tab(say("Model"), id="model"):
                 model = model_tab(first, studio)
             with gr.Tab(say("Data"), id="data") as data_page:
                 data = data_tab(first, store, preview, {**model, **drawn_later}, data_page)
             with gr.Tab(say("Train"), id="train") as train_page:
-                before = {**model, **data, **drawn_later}
-                to_chat, form = train_tab(first, store, trainer, preview, before, kept, studio, train_page, pulse)
+                to_chat, draft = train_tab(trainer, preview, {**model, **data, **drawn_later}, page, train_page)
             with gr.Tab(say("Chat"), id="chat") as chat_page:
-                door = chat_tab(store, chat, to_chat, tabs, chat_page)
+                door = chat_tab(store, chat, to_chat, page, chat_page)
             with gr.Tab(say("Runs"), id="runs") as runs_page:
-                listing = runs_tab(store, trainer, form, door, studio, tabs, runs_page)
+                listing = runs_tab(trainer, draft, door, page, runs_page)
 
         def list_runs(shown: gr.EventData) -> gr.Timer:
             """A list that nobody sees costs nothing. One handler for all tabs: two could overtake each other."""
             return gr.Timer(active=shown.id == "runs")
 
-        tabs.select(list_runs, outputs=listing, queue=False, trigger_mode="always_last", api_visibility="private")
+        def show_what_goes_on() -> Any:
+            return gr.Tabs(selected="train") if is_eventful(store) else gr.skip()
+
+        tabs.select(list_runs, outputs=listing, **AT_ONCE, **LATEST)
         pulse.attach(studio)
-        studio.load(
-            lambda: gr.Tabs(selected="train") if is_eventful(store) else gr.skip(),
-            outputs=tabs,
-            queue=False,
-            api_visibility="private",
-        )
+        studio.load(show_what_goes_on, outputs=tabs, **AT_ONCE)
     studio.queue(max_size=32)
     studio.state_session_capacity = 200
     return studio
+
+
+def _masthead() -> None:
+    promise = say("Fine-tune a small language model, see it learn, and prove what it learned.")
+    with gr.Column(elem_id="masthead"):
+        gr.HTML("<h1>ftui</h1>", padding=False)
+        gr.Markdown(promise, elem_classes="quiet")
 
 
 def _trouble(trainer: BackgroundTrainer, pulse: Pulse, restart: Callable[[], None]) -> None:
@@ -90,7 +93,7 @@ def _trouble(trainer: BackgroundTrainer, pulse: Pulse, restart: Callable[[], Non
 
     pulse.watch([banner, again], lambda: trainer.trouble, draw)
 
-    @again.click(queue=False, api_visibility="private")
+    @again.click(**AT_ONCE)
     def restart_app() -> None:
         if trainer.trouble:
             restart()

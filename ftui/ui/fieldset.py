@@ -6,23 +6,22 @@ Nothing here names a hyperparameter: a field that is added to a settings class a
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
-from gradio.context import LocalContext
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ftui.config import RunConfig
-from ftui.errors import UserError
-from ftui.ui.language import Voice, say
+from ftui.ui.events import QUIET
+from ftui.ui.language import say
 
 Fields = dict[str, gr.components.Component]
 COMMA_LISTS = ("lora.target_modules", "evaluation.metrics", "evaluation.baselines")
 
 
-def fieldset(settings: BaseModel, path: str, leave_out: Sequence[str] = (), render: bool = True) -> Fields:
+def fieldset(settings: BaseModel, path: str, leave_out: Collection[str] = (), render: bool = True) -> Fields:
     """One input a field, showing the value in `settings`, by its path in the config (`training.learning_rate`).
 
     Without `render` they are made here and drawn later, in a tab that comes after one that reads them.
@@ -52,6 +51,9 @@ class Form:
         self.by_path = fields
         self.paths = list(fields)
         self.inputs = list(fields.values())
+
+    def part(self, paths: Sequence[str]) -> Form:
+        return Form({path: self.by_path[path] for path in paths})
 
     def read(self, values: Sequence[Any]) -> RunConfig:
         """The config that the inputs hold. UserError names every mistake at once."""
@@ -119,14 +121,5 @@ def remember(fields: Fields, kept: gr.BrowserState, studio: gr.Blocks) -> gr.eve
         """Another version's form, which had other inputs, is left alone."""
         return values[1:] if values and values[0] == form else [gr.skip() for _ in inputs]
 
-    private = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    gr.on([box.change for box in inputs], None, inputs, kept, js=f"(...values) => [[{form}, ...values]]", **private)
-    return studio.load(restore_form, kept, inputs, **private)
-
-
-def tell(error: UserError) -> gr.Error:
-    """The core's sentence as the page shows it, in the language of whoever asked."""
-    from html import escape
-
-    said = Voice(LocalContext.request.get(None)).known(str(error))
-    return gr.Error(escape(said, quote=False), duration=20, print_exception=False)
+    gr.on([box.change for box in inputs], None, inputs, kept, js=f"(...values) => [[{form}, ...values]]", **QUIET)
+    return studio.load(restore_form, kept, inputs, **QUIET)

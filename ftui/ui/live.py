@@ -81,6 +81,8 @@ def status_html(run: Run, state: str, events: list[Event], voice: Voice) -> str:
         sentence = voice("The process that worked on this run ended. What it saved is kept.")
     if run.stop_wanted and state in WORKING:
         sentence = voice("Training stops after this step; what was learned is kept.")
+        if run.discarding:
+            sentence = voice("Training stops after this step; then the run goes to the trash.")
     facts, share = [], 0.0
     if works_on := _progress(state, events, voice):
         fact, share = works_on

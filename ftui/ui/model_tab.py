@@ -10,6 +10,7 @@ from ftui.config import RunConfig
 from ftui.device import this_device
 from ftui.errors import UserError
 from ftui.models import STARTER, ModelFacts, describe
+from ftui.ui.events import PRIVATE
 from ftui.ui.fieldset import Fields
 from ftui.ui.language import Voice, say
 from ftui.ui.supervision import error_html
@@ -33,29 +34,15 @@ def model_tab(first: RunConfig, studio: gr.Blocks) -> Fields:
                 allow_custom_value=True,
                 elem_id="base_model",
             )
-            with gr.Accordion(say("Advanced"), open=False):
-                revision = gr.Textbox(label=say("Revision"), info=say("Commit or branch of a Hub model."), max_lines=1)
-                chat_template = gr.Dropdown(
-                    ["auto", "plain", "alpaca", "chatml"],
-                    value=first.chat_template,
-                    label=say("Chat template"),
-                    info=say("auto: the model's own; or plain, alpaca, chatml, or a .jinja file."),
-                    allow_custom_value=True,
-                )
-                adapter = gr.Textbox(
-                    label=say("Start from an adapter"),
-                    info=say("A run, RUN@STEP for one of its checkpoints, or a folder. Empty: a new adapter."),
-                    max_lines=1,
-                    elem_id="adapter",
-                )
+            advanced = _advanced(first)
             look = gr.Button(say("Look at this model"), variant="secondary")
         facts = gr.HTML(elem_id="model_facts", scale=1, padding=False)
 
     @gr.on(
         [studio.load, look.click, base_model.change],
-        inputs=[base_model, revision],
+        inputs=[base_model, advanced["revision"]],
         outputs=facts,
-        api_visibility="private",
+        **PRIVATE,
     )
     def show_model(base_model: str, revision: str, request: gr.Request) -> str:
         voice = Voice(request)
@@ -64,7 +51,26 @@ def model_tab(first: RunConfig, studio: gr.Blocks) -> Fields:
         except UserError as error:
             return error_html(error, voice)
 
-    return {"base_model": base_model, "revision": revision, "chat_template": chat_template, "adapter": adapter}
+    return {"base_model": base_model, **advanced}
+
+
+def _advanced(first: RunConfig) -> Fields:
+    with gr.Accordion(say("Advanced"), open=False):
+        revision = gr.Textbox(label=say("Revision"), info=say("Commit or branch of a Hub model."), max_lines=1)
+        chat_template = gr.Dropdown(
+            ["auto", "plain", "alpaca", "chatml"],
+            value=first.chat_template,
+            label=say("Chat template"),
+            info=say("auto: the model's own; or plain, alpaca, chatml, or a .jinja file."),
+            allow_custom_value=True,
+        )
+        adapter = gr.Textbox(
+            label=say("Start from an adapter"),
+            info=say("A run, RUN@STEP for one of its checkpoints, or a folder. Empty: a new adapter."),
+            max_lines=1,
+            elem_id="adapter",
+        )
+    return {"revision": revision, "chat_template": chat_template, "adapter": adapter}
 
 
 def _card(facts: ModelFacts, voice: Voice) -> str:

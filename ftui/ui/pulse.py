@@ -29,7 +29,8 @@ ASK = """async () => {
     if (answer.status == 401) location.reload();  // the server has forgotten who signed in
     if (answer.status != 200) return [];
     const {marks, parts} = await answer.json();
-    if (sent == (window.ftui_marks ?? "")) window.ftui_marks = marks;  // else a click has drawn meanwhile
+    if (sent != (window.ftui_marks ?? "")) return [];  // a click has drawn meanwhile, and this may be older
+    window.ftui_marks = marks;
     return Array.from({length: marks.split(".").length}, (_, index) => parts[index]);
   } catch { return []; }  // the server is away; the next tick asks again
 }"""
@@ -40,11 +41,13 @@ Draw = Callable[[Voice], list[Any]]
 
 
 class View(NamedTuple):
-    """The page in one language: each part as JSON with its mark, what it was drawn from, and when to look again."""
+    """The page in one language: each part as JSON with its mark, what it was drawn from; when that was looked up, and when
+    to look again."""
 
     key: Hashable
     marks: tuple[str, ...]
     parts: tuple[bytes, ...]
+    looked: float
     due: float
 
 
@@ -73,8 +76,9 @@ class Pulse:
             )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        view = await self._view(_speaks_spanish(scope))
         shown = scope["query_string"].decode("latin-1").split(".")
+        # A page without marks has just been loaded, or a click has drawn over it: it must not get what was before.
+        view = await self._view(_speaks_spanish(scope), time.monotonic() if shown == [""] else 0)
         changed = [
             index for index, mark in enumerate(view.marks) if len(shown) != len(view.marks) or shown[index] != mark
         ]
@@ -85,17 +89,18 @@ class Pulse:
         await send({"type": "http.response.start", "status": 200 if changed else 204, "headers": headers + length})
         await send({"type": "http.response.body", "body": body})
 
-    async def _view(self, spanish: bool) -> View:
+    async def _view(self, spanish: bool, since: float) -> View:
+        """The last view, if it was looked up after `since`; while somebody looks, the others make do with it."""
         view = self._views.get(spanish)
-        if view and (time.monotonic() < view.due or self._looking.locked()):
+        if view and view.looked >= since and (time.monotonic() < view.due or self._looking.locked()):
             return view
         async with self._looking:
             view = self._views.get(spanish)
-            if not view or time.monotonic() >= view.due:
+            if not view or view.looked < since or time.monotonic() >= view.due:
                 began = time.monotonic()
                 view = await self._look(view, Voice.of(spanish))
                 took = time.monotonic() - began
-                view = view._replace(due=time.monotonic() + max(REST_SECONDS, REST_SHARE * took))
+                view = view._replace(looked=began, due=time.monotonic() + max(REST_SECONDS, REST_SHARE * took))
                 self._views[spanish] = view
         return view
 
@@ -107,7 +112,7 @@ class Pulse:
         assert self._studio is not None
         sent = await self._studio.postprocess_data(self._studio.fns[self._event], drawn, None)
         parts = tuple(orjson.dumps(part, default=str, option=orjson.OPT_SERIALIZE_NUMPY) for part in sent)
-        return View(key, tuple(hashlib.blake2b(part, digest_size=4).hexdigest() for part in parts), parts, 0)
+        return View(key, tuple(hashlib.blake2b(part, digest_size=4).hexdigest() for part in parts), parts, 0, 0)
 
 
 def _speaks_spanish(scope: Scope) -> bool:

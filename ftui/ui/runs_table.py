@@ -14,6 +14,7 @@ from ftui.ui.language import Voice
 from ftui.ui.live import CURVE_POINTS, PHASES
 
 LETTERS = "ABC"
+COLORS = dict(zip(LETTERS, ("#4f46e5", "#ea580c", "#0d9488"), strict=True))
 SHOWN = 500
 VERDICTS = {"better": "better", "worse": "worse", "not better": "not better", "too few rows": "too few rows"}
 GROUPS: dict[str, tuple[str, Sequence[str] | None]] = {

@@ -63,6 +63,14 @@ def train_tab(page: Page) -> Page:
     return page
 
 
+def resumed(context: BrowserContext, server: Server) -> Page:
+    """A page that has made the run go on."""
+    page = opened(context, server)
+    page.locator("#resume").click()
+    phase(page, "Training")
+    return page
+
+
 def phase(page: Page, name: str) -> None:
     expect(page.locator("#status .phase b")).to_have_text(name, timeout=2 * MINUTE)
 
@@ -77,9 +85,7 @@ def step(page: Page) -> int:
 def test_ten_reloads_and_more_tabs_than_a_browser_has_connections_show_one_run_that_goes_on(
     context: BrowserContext, server: Server
 ) -> None:
-    page = opened(context, server)
-    page.locator("#resume").click()
-    phase(page, "Training")
+    page = resumed(context, server)
     reached = step(page)
     for _ in range(10):
         page.reload()
@@ -102,9 +108,7 @@ def test_ten_reloads_and_more_tabs_than_a_browser_has_connections_show_one_run_t
 def test_a_page_that_stays_open_while_the_server_is_killed_takes_up_the_run_again(
     context: BrowserContext, server: Server
 ) -> None:
-    page = opened(context, server)
-    page.locator("#resume").click()
-    phase(page, "Training")
+    page = resumed(context, server)
     server.kill()
     server.start()
     expect(page.locator("#status .phase b")).to_have_text("Interrupted", timeout=15_000)
@@ -128,6 +132,23 @@ def test_twenty_quick_clicks_on_start_in_five_tabs_make_one_run(context: Browser
     assert len(RunStore(server.runs).list()) == before + 1
     for tab in tabs:
         tab.close()
+
+
+def test_the_run_at_work_is_thrown_away_after_a_question_and_only_after_a_yes(
+    context: BrowserContext, server: Server
+) -> None:
+    (run, *_) = RunStore(server.runs).list()
+    page = opened(context, server)
+    page.locator("#discard").click()
+    expect(page.locator("#train_question")).to_contain_text("throw it away", timeout=MINUTE)
+    page.locator("#train_no").click()
+    expect(page.locator("#train_ask")).to_be_hidden(timeout=MINUTE)
+    page.locator("#discard").click()
+    page.locator("#train_yes").click()
+    phase(page, "Stopped")  # the run before it
+    assert run.run_id in [thrown.run_id for thrown in RunStore(server.runs).trashed()]
+    expect(page.locator("#discard")).to_be_hidden()
+    page.close()
 
 
 def test_a_poisoned_gpu_puts_a_banner_over_the_page_until_ftui_is_restarted_from_it(

@@ -83,6 +83,13 @@ def test_the_doctor_holds_the_start_until_its_fix_is_taken_which_can_be_undone(p
     expect(page.locator("#facts")).to_contain_text("60 rows: 60 can be used", timeout=MINUTE)
     page.locator("#undo").click()
     expect(page.locator("#facts")).to_contain_text("62 rows: 60 can be used", timeout=MINUTE)
+    page.locator("#mend").click()
+    expect(page.locator("#facts")).to_contain_text("60 rows: 60 can be used", timeout=MINUTE)
+    expect(page.locator("#undo")).to_be_visible()
+    page.locator("#dataset_path input").click()
+    page.get_by_role("option", name="labels", exact=True).last.click()
+    expect(page.locator("#facts")).not_to_contain_text("60 rows", timeout=MINUTE)
+    expect(page.locator("#undo")).to_be_hidden()  # it would go back to rows that nobody looks at any more
 
 
 def test_an_unknown_placeholder_is_named_with_the_closest_column(page: Page) -> None:

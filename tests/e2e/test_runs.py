@@ -20,6 +20,8 @@ def test_a_run_is_cloned_watched_asked_at_a_checkpoint_deleted_and_brought_back(
     page: Page, browser: Browser, server: Server, finished_run: Run
 ) -> None:
     shutil.copytree(finished_run.path, server.runs / finished_run.run_id)
+    open_tab(page, "Train")
+    page.get_by_label("Thorough").check()
     open_tab(page, "Runs")
     rows = page.locator("#runs tr[data-run]")
     expect(rows).to_have_count(1, timeout=MINUTE)
@@ -27,6 +29,7 @@ def test_a_run_is_cloned_watched_asked_at_a_checkpoint_deleted_and_brought_back(
 
     page.locator("#run_clone").click()
     expect(page.get_by_role("tab", name="Train", exact=True)).to_have_attribute("aria-selected", "true", timeout=MINUTE)
+    expect(page.get_by_label("Standard")).to_be_checked(timeout=MINUTE)  # else it would not be the same run
     page.locator("#start").click()
     anyway = page.locator("#anyway input")
     expect(page.locator("#status .phase b").or_(anyway)).to_be_visible(timeout=MINUTE)

@@ -12,7 +12,8 @@ from gradio.utils import get_upload_folder
 from ftui.check import REPORTS, numbers, write_report
 from ftui.errors import UserError
 from ftui.shapes import SHAPES, write_parts
-from ftui.ui.fieldset import Form, tell
+from ftui.ui.events import tell
+from ftui.ui.fieldset import Form
 from ftui.ui.language import Voice, say
 from ftui.ui.preview import Preview
 

@@ -1,0 +1,79 @@
+"""The replies: a message of the page becomes a question to a model, and what the model says comes back as it grows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from ftui.chat import ChatModel, ChatSettings
+from ftui.config import checked
+from ftui.encoding import Message
+from ftui.errors import UserError
+from ftui.failures import explain_failure
+from ftui.runs import Run, RunStore
+from ftui.ui.chat_tab.chooser import MOST_COLUMNS, given_columns, model_of
+from ftui.ui.events import tell
+from ftui.ui.language import Voice
+
+
+class Replies:
+    """What the models say, growing; each session can stop its own."""
+
+    def __init__(self, store: RunStore, chat: ChatModel, settings: list[str]) -> None:
+        """`settings`: the names of the inputs that come last."""
+        self._store, self._chat, self._settings = store, chat, settings
+        self._stops: dict[str, threading.Event] = {}
+
+    def answer(self, request: gr.Request, shown: list[dict[str, Any]], chosen: tuple[Any, ...]) -> Iterator[Any]:
+        """The conversation with its reply growing, and the exact prompt."""
+        session = str(request.session_hash)
+        run_id, which, system, remember, *rest = chosen
+        stop = self._stops[session] = threading.Event()
+        try:
+            run = self._open(run_id)
+            wishes = checked(ChatSettings, dict(zip(self._settings, rest[MOST_COLUMNS:], strict=True)))
+            messages = _messages(run, shown, system, remember, rest[:MOST_COLUMNS])
+            model, checkpoint = model_of(run, which)
+            yield [*shown, {"role": "assistant", "content": "…"}], gr.skip()
+            for words, prompt in self._chat.stream(run, model, messages, wishes, stop, checkpoint):
+                yield [*shown, {"role": "assistant", "content": words}], prompt
+            if not words.strip():
+                gr.Info(Voice(request)("The model ended its reply without a word."))
+        except (UserError, RuntimeError, MemoryError) as error:  # the last two: no memory for the model or its reply
+            yield shown, ""
+            raise tell(UserError(explain_failure(error))) from None
+        finally:
+            self._stops.pop(session, None)
+
+    def stop(self, request: gr.Request) -> None:
+        if stop := self._stops.get(str(request.session_hash)):
+            stop.set()
+
+    def _open(self, run_id: str | None) -> Run:
+        if not run_id:
+            raise UserError("There is no model to chat with yet. Train one first.")
+        return self._store.open(run_id)
+
+
+def _messages(run: Run, shown: list[dict[str, Any]], system: str, remember: bool, boxes: list[str]) -> list[Message]:
+    """The conversation as the model was trained to read it: each message through the run's template."""
+    template, values = run.config.template, dict(zip(given_columns(run), boxes, strict=False))
+    *earlier, last = [{"role": message["role"], "content": _text(message["content"])} for message in shown]
+    history: list[Message] = []
+    for message in earlier if remember else []:
+        history.append(template.turn(message["content"], values)[-1] if message["role"] == "user" else message)
+    messages = template.turn(last["content"], values, history)
+    spoken = [message for message in messages if message["role"] != "system"]
+    rendered = [message["content"] for message in messages if message["role"] == "system"]
+    own = system.strip() or next(iter(rendered if "{{" in template.system else []), "")
+    return [{"role": "system", "content": own}, *spoken] if own else spoken
+
+
+def _text(content: Any) -> str:
+    """Gradio hands messages over as a list of blocks."""
+    if isinstance(content, str):
+        return content
+    return "".join(block.get("text", "") for block in content if isinstance(block, dict))

@@ -1,0 +1,129 @@
+"""The rows examined: what the doctor found and how to mend it, and a few rows exactly as the trainer gets them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ftui.check import Look, numbers
+from ftui.doctor import apply_fix
+from ftui.errors import UserError
+from ftui.runs import RunStore
+from ftui.ui.events import BRIEFLY, telling
+from ftui.ui.fieldset import Form
+from ftui.ui.language import Voice, say
+from ftui.ui.preview import Preview
+from ftui.ui.supervision import ORDERS, SHOWN_ROWS, chosen_rows, error_html, facts_html, problems_html, rows_html
+
+Taken = list[tuple[str, str]]
+
+
+class Findings:
+    """`taken`: the fixes so far, for Undo: the path of the rows before, and of those after."""
+
+    def __init__(self) -> None:
+        self.look = gr.Button(say("Check and show"), variant="primary", elem_id="show_examples")
+        self.facts = gr.HTML(elem_id="facts", padding=False)
+        self.problems = gr.HTML(elem_id="problems", padding=False)
+        with gr.Row(visible=False) as self.mending:
+            self.fix = gr.Dropdown([], label=say("Fix"), scale=3, elem_id="fix")
+            self.mend = gr.Button(say("Mend"), scale=1, elem_id="mend")
+            self.undo = gr.Button(say("Undo"), scale=1, elem_id="undo")
+        self.taken = gr.State([])
+        self.outputs = [self.facts, self.problems, self.mending, self.fix]
+
+    def show(self, found: Look, examined: dict[str, Any], mended: bool, voice: Voice) -> list[Any]:
+        fixes = [(voice.known(problem.fix.title), problem.code) for problem in found.problems if problem.fix]
+        return [
+            facts_html(examined, voice),
+            problems_html(examined, voice),
+            gr.Row(visible=bool(fixes or mended)),
+            gr.Dropdown(choices=fixes, value=next((code for _, code in fixes), None)),
+        ]
+
+    def show_error(self, error: UserError, mended: bool, voice: Voice) -> list[Any]:
+        """In the place of what was shown before, which is no longer true."""
+        return [error_html(error, voice), "", gr.Row(visible=mended), gr.Dropdown(choices=[], value=None)]
+
+    def wire(self, form: Form, store: RunStore, preview: Preview) -> list[Callable[..., Any]]:
+        """Writes mended rows beside the old ones, and goes back; returns the events after which there are other rows."""
+        path = form.by_path["dataset.path"]
+
+        def mend_rows(code: str | None, taken: Taken, path: str, *values: Any) -> tuple[str, Taken]:
+            with telling():
+                found = preview.look(form.read(values))
+                problem = next((problem for problem in found.problems if problem.code == code and problem.fix), None)
+                if problem is None:
+                    raise UserError("There is nothing to mend. Check the rows first.")
+                lines = (json.dumps(row, ensure_ascii=False, default=str) for row in apply_fix(found.rows, problem))
+                mended = str(store.keep_text("\n".join(lines) + "\n", ".jsonl"))
+                return mended, [*taken, (path, mended)]
+
+        def undo_fix(taken: Taken, path: str) -> tuple[str, Taken]:
+            return (taken[-1][0], taken[:-1]) if can_undo(taken, path) else (path, [])
+
+        rows = [self.taken, path]
+        mended = self.mend.click(mend_rows, [self.fix, *rows, *form.inputs], [path, self.taken], **BRIEFLY)
+        undone = self.undo.click(undo_fix, rows, [path, self.taken], **BRIEFLY)
+        return [mended.success, undone.success]
+
+
+def can_undo(taken: Taken, path: str) -> bool:
+    """Not once the page has gone on to other rows than those of the last fix."""
+    return bool(taken) and taken[-1][1] == path
+
+
+class Pages:
+    """A few rows at a time, token by token."""
+
+    def __init__(self) -> None:
+        with gr.Row():
+            self.order = gr.Dropdown(
+                [(say(name), key) for key, name in ORDERS.items()], value="order", label=say("Order")
+            )
+            self.search = gr.Textbox(label=say("Search"), max_lines=1, elem_id="search")
+            self.back = gr.Button(say("Previous rows"), elem_id="back")
+            self.on = gr.Button(say("Next rows"), elem_id="next")
+        self.seen = gr.HTML(elem_id="seen", padding=False)
+        self.page = gr.State(0)
+        self.outputs = [self.page, self.seen]
+
+    def wire(self, form: Form, preview: Preview) -> None:
+        def turn_page(voice: Voice, step: int, page: int, order: str, search: str, *values: Any) -> tuple[int, str]:
+            with telling():
+                config = form.read(values)
+                found = preview.look(config)
+            picked = chosen_rows(found, order, search)
+            page = max(0, min(page + step, (len(picked) - 1) // SHOWN_ROWS))
+            return page, rows_html(found, picked, page, config.training, voice)
+
+        def next_rows(request: gr.Request, *asked: Any) -> tuple[int, str]:
+            return turn_page(Voice(request), 1, *asked)
+
+        def previous_rows(request: gr.Request, *asked: Any) -> tuple[int, str]:
+            return turn_page(Voice(request), -1, *asked)
+
+        asked = [self.page, self.order, self.search, *form.inputs]
+        self.on.click(next_rows, asked, self.outputs, **BRIEFLY)
+        self.back.click(previous_rows, asked, self.outputs, **BRIEFLY)
+
+
+def examined(findings: Findings, pages: Pages, form: Form, preview: Preview) -> dict[str, Any]:
+    """The event that reads all rows, asks the doctor, and shows the first page."""
+
+    def check_rows(request: gr.Request, taken: Taken, order: str, search: str, *values: Any) -> list[Any]:
+        voice, mended = Voice(request), can_undo(taken, values[form.paths.index("dataset.path")])
+        try:
+            config = form.read(values)
+            found = preview.look(config)
+            checked = numbers(config, found)
+        except UserError as error:
+            return [*findings.show_error(error, mended, voice), 0, ""]
+        first = rows_html(found, chosen_rows(found, order, search), 0, config.training, voice)
+        return [*findings.show(found, checked, mended, voice), 0, first]
+
+    asked = [findings.taken, pages.order, pages.search, *form.inputs]
+    return {"fn": check_rows, "inputs": asked, "outputs": [*findings.outputs, *pages.outputs], **BRIEFLY}

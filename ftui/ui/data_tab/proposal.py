@@ -1,0 +1,108 @@
+"""The proposal: the first rows as a table, what was recognized in them, and the template and settings that follow."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from ftui.check import suited
+from ftui.config import RunConfig
+from ftui.dataset import Rows
+from ftui.errors import UserError
+from ftui.template import Proposal, propose
+from ftui.template.mapping import PARTS
+from ftui.ui.data_tab.mapping import LABELS, NO_COLUMN, Mapping
+from ftui.ui.data_tab.source import first_rows
+from ftui.ui.events import BRIEFLY, telling
+from ftui.ui.fieldset import Form
+from ftui.ui.language import Voice, say
+
+SUITED = ("training.", "evaluation.", "split.", "watch_prompts")
+
+
+class Table:
+    """The rows as they come, and the columns to choose from."""
+
+    def __init__(self) -> None:
+        self.rows = gr.Dataframe(
+            label=say("The rows"),
+            interactive=False,
+            datatype="str",
+            max_chars=80,
+            max_height=240,
+            buttons=["fullscreen"],
+        )
+
+    def shown(self, reading: Form, mapping: Mapping) -> dict[str, Any]:
+        """The event that shows the rows; `reading`: the inputs that say which."""
+
+        def show_rows(*values: Any) -> list[Any]:
+            with telling():
+                return table_of(first_rows(reading, values))
+
+        outputs = [self.rows, *mapping.roles.values()]
+        return {"fn": show_rows, "inputs": reading.inputs, "outputs": outputs, **BRIEFLY}
+
+
+def proposed(table: Table, recognized: gr.Markdown, mapping: Mapping, form: Form) -> dict[str, Any]:
+    """The event that reads other rows, shows them, and fills in what suits them."""
+    fitted = form.part([path for path in form.paths if path.startswith(SUITED)])
+
+    def propose_template(request: gr.Request, *values: Any) -> list[Any]:
+        with telling():
+            rows = first_rows(form, values)
+            proposal = propose(rows)
+        voice, chosen = Voice(request), [gr.skip() for _ in fitted.inputs]
+        sentences = _sentences(rows, proposal, voice)
+        try:
+            template = proposal.template.model_dump() if proposal.template else _any_template(rows)
+            config = suited(RunConfig.parse(form.nested(values) | {"template": template, "split": {}}), rows)
+            sentences.append(_settings(config, voice))
+            chosen = fitted.fill(config)
+        except UserError:  # the check, which comes next, says it
+            pass
+        boxes = [(getattr(proposal.template, part) or "") if proposal.template else "" for part in PARTS]
+        return [*table_of(rows), "\n\n".join(sentences), *boxes, *chosen]
+
+    outputs = [table.rows, *mapping.roles.values(), recognized, *mapping.parts, *fitted.inputs]
+    return {"fn": propose_template, "inputs": form.inputs, "outputs": outputs, **BRIEFLY}
+
+
+def table_of(rows: Rows) -> list[Any]:
+    """The first rows, and for each role the columns to choose from."""
+    columns = list(rows.columns)
+    head = [[_cell(row.get(column)) for column in columns] for row in rows.head(20)]
+    choices = [NO_COLUMN, *((column, column) for column in columns)]
+    return [{"headers": columns, "data": head}, *(gr.Dropdown(choices=choices) for _ in LABELS)]
+
+
+def _cell(value: object) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _sentences(rows: Rows, proposal: Proposal, voice: Voice) -> list[str]:
+    """What was recognized, and the first thing that is wrong with the file."""
+    size = f"**{voice.number(len(rows))} × {len(rows.columns)}.**"
+    sentences = [f"{size} {escape(voice.known(proposal.sentence))}"]
+    sentences += [escape(voice.known(note)) for note in rows.notes]
+    if rows.problems:
+        sentences.append(f"**{len(rows.problems)} ✗** {escape(voice.known(str(rows.problems[0])))}")
+    return sentences
+
+
+def _any_template(rows: Rows) -> dict[str, str]:
+    """As long as nobody has said what asks and what answers: rows as long as all their columns together."""
+    *asked, last = (f"{{{{{column}}}}}" for column in rows.columns)
+    return {"prompt": "\n".join(asked), "completion": last} if asked else {"text": rows.columns[0]}
+
+
+def _settings(config: RunConfig, voice: Voice) -> str:
+    """What the settings became with these rows, in a sentence."""
+    return voice(
+        "Chosen for these rows: {epochs} epochs, rows of up to {longest} tokens, answers of up to {answer}. You can change it under Train.",
+        epochs=f"{config.training.num_train_epochs:g}",
+        longest=voice.number(config.training.max_length),
+        answer=voice.number(config.evaluation.max_new_tokens),
+    )

@@ -1,0 +1,61 @@
+"""What is done with the run that is looked at: at once, or after a question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ftui.background import BackgroundTrainer
+from ftui.runs import Run
+from ftui.ui.events import QUIET, telling
+from ftui.ui.language import Voice
+from ftui.ui.runs_tab.live import Live
+from ftui.ui.runs_tab.shelf import Asked
+
+
+def act_at_once(live: Live, trainer: BackgroundTrainer) -> None:
+    buttons, shelf = live.detail.actions, live.shelf
+
+    def carried_out(act: Callable[[Run], object]) -> Callable[..., None]:
+        def handler(*asked: Any) -> None:
+            with telling():
+                if run := shelf.chosen(Asked(*asked)):
+                    act(run)
+
+        return handler
+
+    acts: list[tuple[gr.Button, Callable[[Run], object]]] = [
+        (buttons.resume, trainer.resume),
+        (buttons.stop, Run.stop),
+        (buttons.evaluate, trainer.evaluate),
+        (buttons.restore, lambda run: shelf.store.restore(run.run_id)),
+    ]
+    for button, act in acts:
+        button.click(carried_out(act), live.asked, **QUIET).success(**live.anew)
+
+    @live.detail.checkpoints.evaluate(inputs=live.asked, **QUIET)
+    def evaluate_checkpoint(event: gr.EventData, *asked: Any) -> None:
+        carried_out(lambda run: trainer.evaluate(run, int(event.step)))(*asked)
+
+
+def act_when_answered(live: Live) -> None:
+    """Whatever throws something away."""
+    buttons, question, shelf = live.detail.actions, live.detail.question, live.shelf
+
+    def asking(what: str) -> Callable[..., list[Any]]:
+        def handler(request: gr.Request, *asked: Any) -> list[Any]:
+            run = shelf.chosen(Asked(*asked))
+            return question.ask(what, run, Voice(request), shelf.trash_size()) if run else question.close()
+
+        return handler
+
+    for button, what in ((buttons.discard, "discard"), (buttons.delete, "delete"), (buttons.empty, "empty")):
+        button.click(asking(what), live.asked, question.outputs, **QUIET)
+
+    @live.detail.checkpoints.rewind(inputs=live.asked, outputs=question.outputs, **QUIET)
+    def ask_to_go_back(request: gr.Request, event: gr.EventData, *asked: Any) -> list[Any]:
+        return asking(f"rewind {int(event.step)}")(request, *asked)
+
+    question.wire().then(**live.anew)

@@ -1,0 +1,95 @@
+"""The plain questions: which preset, how long, how much change; and the settings that their answers fill in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from ftui.config import LoraSettings, TrainingSettings, checked, presets
+from ftui.errors import UserError
+from ftui.models import describe
+from ftui.ui.events import LATEST, PRIVATE, QUIET, UNSEEN
+from ftui.ui.fieldset import Form
+from ftui.ui.language import say
+from ftui.ui.simple import LENGTHS, STRENGTH_PATHS, STRENGTHS, settings_of, strength_of
+
+
+class Questions:
+    def __init__(self) -> None:
+        """Drawn as the starter preset answers them."""
+        self.presets = {preset.name: preset for preset in presets()}
+        first = self.presets["starter"]
+        self.preset = gr.Dropdown(
+            [(say(preset.title), name) for name, preset in self.presets.items()],
+            value=first.name,
+            label=say("Preset"),
+            info=say("Fills in everything: model, data, template and settings."),
+            elem_id="preset",
+        )
+        self.needs = gr.Markdown(say(first.needs), elem_classes="quiet")
+        self.length = gr.Radio(
+            [(say(label), key) for key, label in LENGTHS.items()], value="standard", label=say("How long")
+        )
+        self.strength = gr.Radio(
+            [(say(label), key) for key, label in STRENGTHS.items()],
+            value=strength_of(first.config.lora, first.config.training),
+            label=say("How much it may change the model"),
+            info=say("More learns more from the rows, and forgets more of what it could before."),
+            elem_id="strength",
+        )
+        self.stands_for = gr.Markdown(
+            _in_words(first.config.lora, first.config.training), elem_classes="quiet", elem_id="stands_for"
+        )
+
+    def fill_from_preset(self, form: Form) -> gr.events.Dependency:
+        def use_preset(name: str) -> list[Any]:
+            preset = self.presets[name]
+            return [say(preset.needs), *form.fill(preset.config)]
+
+        return self.preset.input(use_preset, self.preset, [self.needs, *form.inputs], **PRIVATE)
+
+    def fill_from_strength(self, form: Form) -> gr.events.Dependency:
+        """Another base model is filled in for as well: the same step means other numbers for it."""
+        strong, base_model = form.part(STRENGTH_PATHS), form.by_path["base_model"]
+
+        def change_strength(strength: str, base_model: str) -> list[Any]:
+            if strength == "own":
+                return [gr.skip() for _ in STRENGTH_PATHS]
+            return strong.boxes(settings_of(strength, _parameters(base_model)))
+
+        chosen = [self.strength.input, base_model.input]
+        return gr.on(chosen, change_strength, [self.strength, base_model], strong.inputs, **UNSEEN)
+
+    def follow(self, form: Form, fills: list[gr.events.Dependency], tab: gr.Tab) -> None:
+        """Shows which step the settings are, whenever they were filled in or written."""
+        strong = form.part(STRENGTH_PATHS)
+
+        def show_strength(*values: Any) -> tuple[str, str]:
+            """The step that the settings are, and what it stands for."""
+            try:
+                nested = strong.nested(values)
+                lora, training = checked(LoraSettings, nested["lora"]), checked(TrainingSettings, nested["training"])
+            except UserError:  # half a number, while it is typed
+                return "own", ""
+            return strength_of(lora, training), _in_words(lora, training)
+
+        shows_strength = (show_strength, strong.inputs, [self.strength, self.stands_for])
+        for filled in fills:
+            filled.then(*shows_strength, **QUIET)
+        gr.on([tab.select, *(box.blur for box in strong.inputs)], *shows_strength, **QUIET, **LATEST)
+
+
+def _in_words(lora: LoraSettings, training: TrainingSettings) -> str:
+    """The settings behind a step, under the names they have below."""
+    named = {"r": lora.r, "lora_alpha": lora.lora_alpha, "learning_rate": f"{training.learning_rate:g}"}
+    targets = lora.target_modules if isinstance(lora.target_modules, str) else ", ".join(lora.target_modules)
+    return " · ".join(f"{name} {value}" for name, value in {**named, "target_modules": targets}.items())
+
+
+def _parameters(base_model: str) -> int | None:
+    """How large the model is; None where that cannot be found out now."""
+    try:
+        return describe(str(base_model or "").strip(), report=lambda _: None).parameters
+    except UserError:
+        return None

@@ -1,0 +1,43 @@
+"""The view: what the folder of the run says now."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from ftui.runs import ENDED
+from ftui.ui.language import Voice, say
+from ftui.ui.live import log_html, loss_curve, proof_html, status_html, watched_html
+from ftui.ui.plots import SERIES, loss_plot, plotted
+from ftui.ui.train_tab.live import Now
+
+
+class View:
+    def __init__(self) -> None:
+        self.status = gr.HTML(elem_id="status", padding=False)
+        self.to_chat = gr.Button(say("Chat with the result"), variant="primary", visible=False, elem_id="to_chat")
+        self.plot = loss_plot("plot", SERIES, 340, say("Loss"))
+        self.watched = gr.HTML(elem_id="watched", padding=False)
+        self.proof = gr.HTML(elem_id="proof", padding=False)
+        with gr.Accordion(say("Log"), open=False):
+            self.log = gr.HTML(elem_id="log")
+        self.outputs = [self.status, self.to_chat, self.plot, self.watched, self.proof, self.log]
+
+    def show(self, now: Now, voice: Voice) -> list[Any]:
+        run = now.run
+        if run is None:
+            empty = voice("No run yet. Everything is filled in: press Start.")
+            card = f"<div class='card empty'>{escape(empty)}</div>"
+            return [card, gr.Button(visible=False), gr.LinePlot(visible=False), "", "", ""]
+        events, state = run.events(), run.state
+        ended = state in ENDED
+        return [
+            status_html(run, state, events, voice),
+            gr.Button(visible=ended and (run.merged_dir.is_dir() or run.adapter_dir.is_dir())),
+            plotted(loss_curve(run), "Loss", voice),
+            watched_html(events, voice),
+            proof_html(run, voice) if ended else "",
+            log_html(events, voice),
+        ]

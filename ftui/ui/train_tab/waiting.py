@@ -1,0 +1,47 @@
+"""The waiting line: the runs that begin when those before them have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ftui.background import BackgroundTrainer
+from ftui.runs import Run
+from ftui.ui.events import AT_ONCE
+from ftui.ui.language import Voice, say
+from ftui.ui.live import run_title
+from ftui.ui.train_tab.live import Live, Now
+
+
+class Waiting:
+    def __init__(self, trainer: BackgroundTrainer) -> None:
+        self.trainer = trainer
+        with gr.Group(visible=False) as self.line:
+            self.runs = gr.Dropdown([], label=say("Waiting"), allow_custom_value=True, elem_id="waiting")
+            with gr.Row():
+                self.up = gr.Button(say("Move up"), size="sm")
+                self.remove = gr.Button(say("Take out"), size="sm")
+        self.outputs = [self.line, self.runs]
+
+    def show(self, now: Now, voice: Voice) -> list[Any]:
+        named = [(f"{place}. {run_title(run, voice)}", run.run_id) for place, run in enumerate(now.waiting, 1)]
+        first = now.waiting[0].run_id if now.waiting else None
+        return [gr.Group(visible=bool(named)), gr.Dropdown(choices=named, value=first)]
+
+    def wire(self, live: Live) -> None:
+        chosen = {"inputs": self.runs, "outputs": live.outputs, **AT_ONCE}
+
+        @self.up.click(**chosen)
+        def move_up(request: gr.Request, run_id: str | None) -> list[Any]:
+            return change(self.trainer.move_up, run_id, Voice(request))
+
+        @self.remove.click(**chosen)
+        def take_out(request: gr.Request, run_id: str | None) -> list[Any]:
+            return change(self.trainer.remove, run_id, Voice(request))
+
+        def change(act: Callable[[Run], None], run_id: str | None, voice: Voice) -> list[Any]:
+            if run_id:
+                act(self.trainer.store.open(run_id))
+            return live.show(voice)
