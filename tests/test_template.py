@@ -411,7 +411,12 @@ def test_an_empty_turn_is_refused():
         ),
         ({"text": "t"}, "text", {"text": "text"}),
         ({"whatever": "t"}, "text", {"text": "whatever"}),
-        ({"context": "t", "subtext": "u"}, "unknown", None),
+        ({"text": "t", "json": '{"a": 1}'}, "prompt_completion", {"prompt": "{{text}}", "completion": "{{json}}"}),
+        ({"reply": "t", "input": "u"}, "prompt_completion", {"prompt": "{{input}}", "completion": "{{reply}}"}),
+        ({"text": "t", "url": "u"}, "text", {"text": "text"}),
+        ({"text": "t", "stars": "5"}, "text", {"text": "text"}),
+        ({"question": "q", "schema": "s", "sql": "a"}, "question_answer", {"prompt": "[[{{schema}}\n\n]]{{question}}"}),
+        ({"context": "t", "subtext": "u", "pretext": "v"}, "unknown", None),
         ({"data": [{"text": "a"}]}, "unknown", None),
     ],
 )

@@ -27,6 +27,13 @@ Format = Literal[
 ]
 
 
+CONTEXT = ("context", "passage", "paragraph", "schema")
+ASIDE = (
+    "id", "idx", "index", "url", "link", "source", "date", "time", "timestamp", "title", "author", "meta", "metadata", "split",
+    "lang", "language",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Proposal:
     format: Format
@@ -198,7 +205,7 @@ def _reasoning(columns: Columns) -> Proposal | None:
 
 def _with_context(columns: Columns, asked: str) -> str:
     """The question with what it is to be answered from: before it, or, as Alpaca's input, behind it."""
-    context = columns.text("context", "passage", "paragraph")
+    context = columns.text(*CONTEXT)
     extra = columns.one("input") if columns.one("instruction") == asked else None
     return _optional(context if context != asked else None) + _hold(asked) + _optional(extra, "", "\n\n")
 
@@ -241,10 +248,10 @@ def _answered(columns: Columns) -> str | None:
 
 def _question(columns: Columns) -> Proposal | None:
     asked = columns.text("question")
-    answered = columns.text("answer", "response", "solution") or _squad_answer(columns)
+    answered = columns.text("answer", "response", "solution", "sql", "code") or _squad_answer(columns)
     if not asked or not answered:
         return None
-    context = columns.text("context", "passage", "paragraph")
+    context = columns.text(*CONTEXT)
     template = PromptTemplate(
         system=_hold(columns.system),
         prompt=_with_context(columns, asked),
@@ -321,6 +328,21 @@ def _labels(columns: Columns) -> Proposal | None:
     return Proposal("labels", template, f"Texts in “{text}”, each with its label in “{label}”.")
 
 
+def _two(columns: Columns) -> Proposal | None:
+    """Two columns of text whose names say little."""
+    if len(columns.all) != 2 or columns.one(*ASIDE):
+        return None
+    asked, answered = columns.all
+    if columns.one("text", "input", "content") == answered:
+        asked, answered = answered, asked
+    cells = [cell for column in columns.all for cell in columns.some(column)]
+    if not all(isinstance(cell, str) and any(map(str.isalpha, cell)) for cell in cells):
+        return None
+    template = PromptTemplate(prompt=_hold(asked), completion=_hold(answered))
+    note = f"Two columns of text: “{asked}” asks and “{answered}” answers. That is a guess; choose others where it is wrong."
+    return Proposal("prompt_completion", template, note)
+
+
 def _text(columns: Columns) -> Proposal | None:
     only = columns.all[0] if len(columns.all) == 1 else None
     column = columns.text("text", "content", "document", "body", "note", "markdown")
@@ -346,5 +368,5 @@ def _unknown(columns: Columns) -> Proposal:
 
 
 LOOKS: tuple[Callable[[Columns], Proposal | None], ...] = (
-    _preference, _conversation, _spoken_pair, _reasoning, _instruction, _question, _written_conversation, _pair, _recipe, _slots, _labels, _text,
+    _preference, _conversation, _spoken_pair, _reasoning, _instruction, _question, _written_conversation, _pair, _recipe, _slots, _labels, _two, _text,
 )  # fmt: skip

@@ -65,6 +65,7 @@ TEMPLATE = {
     "Recipes: “{title}” and “{ingredients}” ask, “{entities}” answers.": "Recetas: «{title}» y «{ingredients}» preguntan, «{entities}» responde.",
     "Sentences in “{text}”, answered with {words} as JSON.": "Frases en «{text}», respondidas con {words} como JSON.",
     "Texts in “{text}”, each with its label in “{label}”.": "Textos en «{text}», cada uno con su etiqueta en «{label}».",
+    "Two columns of text: “{asked}” asks and “{answered}” answers. That is a guess; choose others where it is wrong.": "Dos columnas de texto: «{asked}» pregunta y «{answered}» responde. Es una suposición; elige otras si no es así.",
     "Plain text in column “{column}”; all of it is learned.": "Texto simple en la columna «{column}»; se aprende todo.",
     "It is already formatted for a model ({mark}), so it is learned as it stands.": "Ya tiene el formato de un modelo ({mark}), así que se aprende tal cual.",
     "The columns are {columns}. Say which ask and which answer: write {{{{column}}}} into prompt and completion.": "Las columnas son {columns}. Indica cuáles preguntan y cuáles responden: escribe {{{{columna}}}} en la pregunta y la respuesta.",
