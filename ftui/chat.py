@@ -120,14 +120,14 @@ def _load_whole(folder: Path) -> PreTrainedModel:
     return load_model(folder, place=place).eval()
 
 
-def load_adapted(run: Run, base_dir: Path, checkpoint: Path | None = None) -> PreTrainedModel:
-    """Base and adapter, or that of a checkpoint, in the precision they were trained in."""
+def load_adapted(run: Run, base_dir: Path, checkpoint: Path | None = None, place: str | None = None) -> PreTrainedModel:
+    """Base and adapter, or that of a checkpoint, in the precision they were trained in. `place` as in `load_model`."""
     from peft import PeftModel
 
     adapter_dir = checkpoint or run.adapter_dir
     if not adapter_dir.is_dir():
         raise UserError(f"Run {run.run_id} has no adapter: it was not trained far enough. Start it again.")
-    return PeftModel.from_pretrained(load_model(base_dir, run.config.quantization), adapter_dir)
+    return PeftModel.from_pretrained(load_model(base_dir, run.config.quantization, place), adapter_dir)
 
 
 def chat_encoding(run: Run) -> Encoding:

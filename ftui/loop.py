@@ -67,7 +67,10 @@ def accompany(ranks: Ranks) -> bool:
         run = Run(Path(ranks.share(None)))
         base_dir = model_folder(run.config.base_model, run.config.revision)
         encoding = Encoding(load_tokenizer(base_dir), run.config.chat_template)
-        train(run, load_model(base_dir, run.config.quantization), encoding, prepare(run.config, encoding), ranks)
+        examples = prepare(run.config, encoding)
+        train(  # which alone holds the base, to let it go at its end
+            run, load_model(base_dir, run.config.quantization, to_share=ranks.share_base), encoding, examples, ranks
+        )
         return True
     except Exception as error:
         if run and run.path.is_dir() and not is_lost_rank(error):
@@ -137,7 +140,7 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
             config.base_model, config.revision, report=lambda sentence: run.log("message", sentence)
         )
         check_tunable(base_dir)
-        _check_settings(config, base_dir)
+        _check_settings(config, base_dir, ranks)
         encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
         rows = config.dataset.load()
         examples = prepare(config, encoding, rows, run.counting("prepared", len(rows)))
@@ -161,14 +164,9 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
             run.log("message", f"{ranks.count} processes learn together.")
         ranks.share(str(run.path.resolve()))
         forget_peak()
-        model = load_model(base_dir, config.quantization)
+        model = load_model(base_dir, config.quantization, to_share=ranks.share_base)
     test = examples.test[: config.evaluation.limit]
-    before = _saved_answers(run)
-    if before is None and test:
-        with run.stage("preparing", f"The base answers {len(test)} test rows, to compare with later."):
-            before = answer(model, encoding, test, config, lambda: run.stop_wanted, run.counting("answered", len(test)))
-            if not run.stop_wanted:
-                run.write("base_answers.json", json.dumps(before, ensure_ascii=False))
+    before = None if ranks.share_base else _base_answers(run, "preparing", encoding, model, test)
     with run.stage("training", f"Learning from {len(examples.train)} rows."):
         trained = train(run, model, encoding, examples, ranks, saved, choice)
     run.log(
@@ -180,21 +178,33 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
     )
     if trained.stopped:
         return _end_early(run, trained.steps)
+    tuned = trained.model
+    if ranks.share_base:
+        del model
+        release_memory()
+        with run.stage("evaluating", "The base and its adapter are loaded once more, by one process for all GPUs."):
+            tuned = load_adapted(run, base_dir, place="auto").eval()
+        with tuned.disable_adapter():
+            before = _base_answers(run, "evaluating", encoding, tuned, test)
     with run.stage("evaluating", f"The tuned model answers the same {len(test)} rows."):
-        report = _report(run, encoding, trained.model, test, before) if before else None
+        report = _report(run, encoding, tuned, test, before) if before else None
     with run.stage("merging", "Merging the adapter into the 16-bit base."):
-        proof = merge_and_prove(run, base_dir, trained.model, examples)
+        proof = merge_and_prove(run, base_dir, tuned, examples)
     run.write("README.md", model_card(run, base_dir, examples, trained, report, proof))
     run.end("done", headline(report) if report else "Done: trained and merged.")
 
 
-def _check_settings(config: RunConfig, base_dir: Path) -> None:
+def _check_settings(config: RunConfig, base_dir: Path, ranks: Ranks) -> None:
     """What would fail only minutes later. UserError names it now."""
     wanted = config.training.report_to
     if wanted != "none" and find_spec(wanted) is None:
         raise UserError(f"training.report_to: {wanted} is not installed. Install it with pip, or choose none.")
     if "8bit" in config.training.optim and this_device().kind == "cpu":
         raise UserError(f"training.optim: {config.training.optim} needs a GPU. Choose adamw_torch.")
+    if ranks.share_base and "8bit" in config.training.optim:
+        raise UserError(f"training.optim: {config.training.optim} cannot share an adapter (FSDP). Choose adamw_torch.")
+    if ranks.share_base and config.lora.starts_from_base:
+        raise UserError("lora.init_lora_weights: this start needs the whole base in each process. Set it to true.")
     shared = [name for name in ("embed_tokens", "lm_head") if name in config.lora.target_modules]
     if shared and read_json(base_dir / "config.json").get("tie_word_embeddings"):
         raise UserError(
@@ -219,6 +229,22 @@ def _plan(run: Run, base_dir: Path, examples: Examples) -> Choice | None:
     run.log("message", f"The plan: {said}", plan=planned.values())
     run.log("message", planned.choice.sentence)
     return planned.choice
+
+
+def _base_answers(
+    run: Run, stage: str, encoding: Encoding, model: PreTrainedModel, test: list[Example]
+) -> Answers | None:
+    """What the base answers, asked once in all sittings of a run. None without test rows."""
+    saved = _saved_answers(run)
+    if saved or not test:
+        return saved
+    with run.stage(stage, f"The base answers {len(test)} test rows, to compare with later."):
+        answers = answer(
+            model, encoding, test, run.config, lambda: run.stop_wanted, run.counting("answered", len(test))
+        )
+        if not run.stop_wanted:
+            run.write("base_answers.json", json.dumps(answers, ensure_ascii=False))
+    return answers
 
 
 def _saved_answers(run: Run) -> Answers | None:

@@ -13,14 +13,22 @@ from ftui.device import this_device
 from ftui.errors import UserError
 
 PATIENCE = timedelta(hours=12)  # the others wait for rank 0: while the base answers, and while it is asked midway
+# Whatever the launcher was told: checkpoints are whole, and each rank reads the base itself and keeps its part where it
+# computes, as 4-bit weights need it.
+FOR_FSDP = {
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    "FSDP_OFFLOAD_PARAMS": "false",
+}
 LOST = ("connection closed by peer", "connection reset by peer", "broken pipe", "gloo", "nccl", "socket timeout")
 
 
 class Ranks(NamedTuple):
-    """`index` counts from 0, over all machines; `count` is how many there are."""
+    """`index` counts from 0, over all machines; `count` is how many there are. `share_base`: each holds a part of it (FSDP)."""
 
     index: int = 0
     count: int = 1
+    share_base: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -65,19 +73,25 @@ ALONE = Ranks()
 def join_ranks() -> Ranks:
     """This process among those that were launched with it; ALONE when there are none. Waits until all are here.
 
-    UserError when the launcher is set to spread the model itself.
+    UserError when the launcher is set to what ftui or this machine cannot do.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
-    if "true" in (os.environ.get(name) for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")):
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise UserError(
-            "ftui does not spread a base over several GPUs. Start it with `accelerate launch --multi_gpu`: each GPU then "
-            "holds the whole base, in 4 bits a quarter of its size."
+            "ftui does not work with DeepSpeed. `accelerate launch --multi_gpu` gives each GPU the whole base, in 4 bits a "
+            "quarter of its size; --use_fsdp in place of --multi_gpu gives each a part of it."
         )
     from accelerate import PartialState
+    from accelerate.utils import DistributedType
 
+    share_base = os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    if share_base:
+        os.environ |= FOR_FSDP
     state = PartialState(cpu=this_device().kind == "cpu", timeout=PATIENCE)
-    return Ranks(state.process_index, state.num_processes)
+    if share_base and state.distributed_type == DistributedType.MULTI_CPU:
+        raise UserError("Only GPUs can share a base. Leave --use_fsdp away: each process then holds the whole base.")
+    return Ranks(state.process_index, state.num_processes, share_base)
 
 
 def is_lost_rank(error: BaseException) -> bool:

@@ -11,16 +11,30 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from ftui.config import TrainingSettings
+import ftui.loop
+from ftui.config import QuantizationSettings, RunConfig, TrainingSettings
+from ftui.device import this_device
 from ftui.errors import UserError
-from ftui.ranks import ALONE, is_lost_rank, join_ranks
+from ftui.loop import _check_settings as check_settings
+from ftui.merge import read_adapter
+from ftui.models import load_model
+from ftui.ranks import ALONE, Ranks, is_lost_rank, join_ranks
 from ftui.runs import Run, RunStore
 
 ROOT = Path(__file__).parents[1]
-LINE = re.search(r"^accelerate (launch .*?) -m ftui train", (ROOT / "README.md").read_text(), re.M)[1]
-LAUNCH = ["-m", "accelerate.commands.accelerate_cli", *LINE.split(), "--main_process_port=0", "-m"]
+LINES = re.findall(r"^accelerate (launch .*?) -m ftui train", (ROOT / "README.md").read_text(), re.M)
+
+
+def launching(flag: str) -> list[str]:
+    """The README's first line with this flag, as arguments of Python up to the module."""
+    line = next(line for line in LINES if flag in line)
+    return ["-m", "accelerate.commands.accelerate_cli", *line.split(), "--main_process_port=0", "-m"]
+
+
+LAUNCH, SHARE = launching("--multi_gpu"), launching("--use_fsdp")
 STEPS = 10
 
 
@@ -42,7 +56,8 @@ def folder(tiny_model, tmp_path_factory) -> Path:
 
 
 def started(folder: Path, fault: str, *arguments: str, launch: list[str] = LAUNCH) -> subprocess.Popen[str]:
-    command = [sys.executable, *launch, "tests.faulty", fault, "train", *arguments, "--runs", str(folder / "runs")]
+    module = "tests.cpu_shares" if launch == SHARE else "tests.faulty"
+    command = [sys.executable, *launch, module, fault, "train", *arguments, "--runs", str(folder / "runs")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([*command, "--json"], cwd=ROOT, text=True, **pipes)
 
@@ -140,6 +155,84 @@ def test_a_stop_ends_both_after_the_same_step_and_resume_goes_on_with_both(folde
     assert [event.data["step"] for event in run.events() if event.type == "resumed"] == [reached]
 
 
+IN_4_BITS = ("--set", "quantization.load_in_4bit=true")
+
+
+@pytest.fixture(scope="module")
+def one_in_4_bits(folder) -> Run:
+    run, _, err = ended(started(folder, "nothing", str(folder / "one.yaml"), *IN_4_BITS, launch=["-m"]), folder)
+    assert run.state == "done", err
+    return run
+
+
+@pytest.mark.true
+def test_two_processes_that_hold_half_of_a_4_bit_base_each_learn_what_one_learns(folder, one_in_4_bits):
+    process = started(folder, "nothing", str(folder / "two.yaml"), *IN_4_BITS, launch=SHARE)
+    run, out, err = ended(process, folder)
+    assert (process.returncode, run.state) == (0, "done"), err
+    assert all(f"Rank {rank} holds 0.500 of the weights." in out for rank in (0, 1))
+    assert losses(run) == pytest.approx(losses(one_in_4_bits), abs=1e-4)
+    assert {path.name for path in run.path.iterdir()} == {path.name for path in one_in_4_bits.path.iterdir()}
+    ours, theirs = (read_adapter(each.adapter_dir) for each in (run, one_in_4_bits))
+    assert ours.keys() == theirs.keys()
+    assert all((ours[name].a - theirs[name].a).abs().max() < 1e-3 for name in ours)
+    assert run.read_json("base_answers.json") == pytest.approx(one_in_4_bits.read_json("base_answers.json"))
+    assert run.read_json("proof.json")["top1_agreement"] >= 0.9
+
+
+@pytest.mark.true
+def test_processes_that_share_a_base_stop_together_and_go_on_as_if_nothing_had_been(folder, one_in_4_bits):
+    store = RunStore(folder / "runs")
+    before = set(store.list())
+    process = started(folder, "slow", str(folder / "two.yaml"), *IN_4_BITS, launch=SHARE)
+    until(lambda: set(store.list()) - before)
+    (run,) = set(store.list()) - before
+    until(lambda: len(losses(run)) >= 3)
+    run.stop()
+    process.communicate(timeout=180)
+    assert run.state == "stopped" and 3 <= len(losses(run)) < STEPS and (run.path / "adapter").is_dir()
+    alone, _, err = ended(started(folder, "nothing", "--resume", run.run_id, launch=["-m"]), folder)
+    assert "Resume it with --use_fsdp." in err
+    run, _, err = ended(started(folder, "nothing", "--resume", run.run_id, launch=SHARE), folder)
+    assert run.state == "done", err
+    assert losses(Run(run.path)) == pytest.approx(losses(one_in_4_bits), abs=1e-4)
+
+
+@pytest.mark.true
+def test_processors_are_not_given_a_base_to_share_and_are_told_so(folder):
+    command = [sys.executable, *SHARE, "ftui", "train", str(folder / "two.yaml"), "--runs", str(folder / "refused")]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert refused.returncode != 0 and "ftui: Only GPUs can share a base." in refused.stderr
+
+
+def test_a_base_to_share_lies_in_main_memory_with_all_weights_of_one_type(tiny_model):
+    settings = QuantizationSettings()
+    shared, plain = load_model(tiny_model, settings, to_share=True), load_model(tiny_model, settings)
+    assert {weight.dtype for weight in shared.parameters()} == {this_device().dtype}
+    assert {weight.device.type for weight in shared.parameters()} == {"cpu"}
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.equal(shared(ids).logits, plain(ids).logits)
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"training": {"optim": "adamw_8bit"}}, "training.optim"),
+        ({"lora": {"init_lora_weights": "pissa"}}, "lora.init"),
+    ],
+)
+def test_what_cannot_be_learned_with_a_shared_base_is_refused_before_it_is_loaded(
+    values, words, tiny_model, monkeypatch
+):
+    config = RunConfig.parse(values | {"base_model": str(tiny_model)})
+    gpu = this_device()._replace(kind="cuda")
+    monkeypatch.setattr(ftui.loop, "this_device", lambda: gpu)
+    check_settings(config, tiny_model, ALONE)
+    with pytest.raises(UserError, match=words):
+        check_settings(config, tiny_model, Ranks(0, 2, share_base=True))
+
+
 def test_a_process_that_was_not_launched_is_alone_and_agrees_with_itself(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     ranks = join_ranks()
@@ -147,10 +240,10 @@ def test_a_process_that_was_not_launched_is_alone_and_agrees_with_itself(monkeyp
     assert ranks.share("this") == "this" and ranks.any(True) and not ranks.any(False)
 
 
-def test_a_launcher_that_would_spread_the_base_is_refused_in_a_sentence(monkeypatch):
+def test_deepspeed_is_refused_in_a_sentence_that_names_the_other_ways(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match="--multi_gpu"):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UserError, match="--multi_gpu.*--use_fsdp"):
         join_ranks()
 
 

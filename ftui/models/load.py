@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +50,13 @@ def place_for(folder: Path) -> str | None:
 
 
 def load_model(
-    folder: Path, quantization: QuantizationSettings | None = None, place: str | None = None
+    folder: Path, quantization: QuantizationSettings | None = None, place: str | None = None, to_share: bool = False
 ) -> PreTrainedModel:
-    """The model in `place` (this machine's device, if None), 4-bit where `quantization` says so, else in its own precision."""
+    """The model in `place` (this machine's device, if None), 4-bit where `quantization` says so, else in its own precision.
+
+    "auto" lays it over all GPUs of this machine, layer after layer. `to_share`: in main memory, its 4-bit weights packed
+    into the type of all others, so that ranks can take their parts of it.
+    """
     from safetensors import SafetensorError
     from transformers import BitsAndBytesConfig
 
@@ -58,11 +64,13 @@ def load_model(
     device = this_device()
     options = {}
     if quantization is not None and quantization.load_in_4bit:
+        storage = {"bnb_4bit_quant_storage": device.dtype} if to_share else {}
         options["quantization_config"] = BitsAndBytesConfig(
-            **quantization.model_dump(), bnb_4bit_compute_dtype=device.dtype
+            **quantization.model_dump(), **storage, bnb_4bit_compute_dtype=device.dtype
         )
     try:
-        model = _load(folder, place or device.kind, options)
+        with _quantizing_on(device.kind) if to_share and options else nullcontext():
+            model = _load(folder, "cpu" if to_share else place or device.kind, options)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(f"The weights of {folder.name} cannot be read: {str(error).splitlines()[0][:200]}") from None
     if options:
@@ -78,12 +86,33 @@ def _load(folder: Path, kind: str, options: dict[str, Any]) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=this_device().dtype,
-        device_map={"": torch.cuda.current_device() if kind == "cuda" else "cpu"},  # each rank has its own
+        device_map=kind if kind == "auto" else {"": torch.cuda.current_device() if kind == "cuda" else "cpu"},
         attn_implementation=_attention(folder),
         use_safetensors=True,
         trust_remote_code=False,
         **options,
     )
+
+
+@contextmanager
+def _quantizing_on(kind: str) -> Iterator[None]:
+    """Weights that go to main memory are rounded to 4 bits on the device on their way: bitsandbytes does it where they
+    shall lie, and a processor manages a few million weights a second."""
+    from bitsandbytes.nn import Params4bit
+
+    theirs = Params4bit._quantize
+
+    def quantize(self: Any, device: Any) -> Any:
+        theirs(self, kind)
+        self.quant_state.to(device)
+        self.data = self.data.to(device)
+        return self
+
+    Params4bit._quantize = quantize
+    try:
+        yield
+    finally:
+        Params4bit._quantize = theirs
 
 
 def _attention(folder: Path) -> str | None:

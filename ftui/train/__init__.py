@@ -11,12 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ftui.config import RunConfig
+from ftui.device import release_memory
 from ftui.encoding import Encoding, Message
+from ftui.errors import UserError
 from ftui.examples import Examples
 from ftui.plan import Choice
 from ftui.ranks import ALONE, Ranks
 from ftui.runs import Run
-from ftui.train.checkpoints import Checkpoint, checkpoint_at, checkpoints_of, complete_checkpoints, rewind, step_of
+from ftui.train.checkpoints import (
+    Checkpoint,
+    checkpoint_at,
+    checkpoints_of,
+    complete_checkpoints,
+    is_shared,
+    rewind,
+    step_of,
+)
 from ftui.train.from_adapter import start_of, with_start
 from ftui.train.reporter import RESULTS, NotANumber, Reporter, callback_of, stopping
 from ftui.train.trainer import NoRoom, build_trainer, recomputed_layers
@@ -43,9 +53,10 @@ __all__ = [
 
 
 class Trained(NamedTuple):
-    """`model`: base and adapter as trained, in eval mode. `steps`: how many were done; `stopped`: whether somebody asked."""
+    """`model`: base and adapter as trained, in eval mode; None where the ranks shared the base. `steps`: how many were done;
+    `stopped`: whether somebody asked."""
 
-    model: PreTrainedModel
+    model: PreTrainedModel | None
     steps: int
     stopped: bool
     train_loss: float | None
@@ -68,6 +79,12 @@ def train(
     UserError when the loss is not a number; the adapter of the last checkpoint is kept then.
     """
     checkpoint = ranks.share(next(iter(complete_checkpoints(run.path / "checkpoints")), None))
+    if checkpoint and is_shared(checkpoint) != ranks.share_base:
+        raise UserError(
+            "The checkpoints of this run were written by processes that shared the base. Resume it with --use_fsdp."
+            if is_shared(checkpoint)
+            else "The checkpoints of this run were not written by processes that share a base. Resume it without --use_fsdp."
+        )
     start = (checkpoint or start_of(run.config, run.path.parent)) if run.config.adapter else None
     trainer = build_trainer(
         run.config,
@@ -80,7 +97,9 @@ def train(
         start,
         choice,
     )
-    reporter = Reporter(run, encoding, watch_questions(run.config, examples))
+    # A shared base is gathered for each word of a reply, and by all: nobody asks it while it learns.
+    questions = [] if ranks.share_base else watch_questions(run.config, examples)
+    reporter = Reporter(run, encoding, questions)
     trainer.add_callback(stopping(lambda: ranks.share(run.stop_wanted)))
     if ranks.is_first:
         trainer.add_callback(callback_of(reporter, saved))
@@ -89,16 +108,22 @@ def train(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except NotANumber as error:
         raise NotANumber(f"{error} {_keep_last_checkpoint(run, encoding)}") from None
+    adapter = trainer.gathered_adapter()
+    if not ranks.is_first:
+        del trainer, model
+        release_memory()  # rank 0 may want the room
+    ranks.wait()
     ranks.part()
     if not ranks.is_first:
         return None
     trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
     with run.new_folder("adapter") as folder:
-        trained.save_pretrained(folder)
+        trained.save_pretrained(folder, state_dict=adapter)
         encoding.save(folder)
     trainer.optimizer = trainer.lr_scheduler = None
     trainer.accelerator.free_memory()
-    return Trained(trained, trainer.state.global_step, run.stop_wanted, reporter.train_loss, trainer.state.best_metric)
+    left = None if ranks.share_base else trained
+    return Trained(left, trainer.state.global_step, run.stop_wanted, reporter.train_loss, trainer.state.best_metric)
 
 
 def _begin(reporter: Reporter, model: PreTrainedModel, checkpoint: Path | None) -> None:

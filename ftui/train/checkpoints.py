@@ -47,6 +47,11 @@ def is_complete(checkpoint: Path) -> bool:
         return False
 
 
+def is_shared(checkpoint: Path) -> bool:
+    """Whether ranks that shared the base (FSDP) wrote it, in accelerate's form beside the adapter's own."""
+    return (checkpoint / "pytorch_model_fsdp.bin").is_file()
+
+
 def prune(folder: Path, best: int | None) -> None:
     """Deletes all checkpoints of a run but the newest complete ones and that of the step `best`.
 

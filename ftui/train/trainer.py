@@ -66,7 +66,7 @@ def build_trainer(
         lora.target_modules = targets_of(start, model)
     trainer = _trainer_class()(
         model=model,
-        args=_arguments(config, model, examples, folder, ranks.count, is_whole=choice is not None),
+        args=_arguments(config, model, examples, folder, ranks, is_whole=choice is not None),
         train_dataset=examples.train.dataset(),
         eval_dataset=examples.validation.dataset() if examples.validation else None,
         processing_class=encoding.tokenizer,
@@ -90,7 +90,7 @@ def build_trainer(
         trainer.add_callback(EarlyStoppingCallback(config.evaluation.early_stopping_patience))
     if trainer.accelerator.scaler is not None:
         trainer.accelerator.scaler._init_scale = 1024.0  # from 65536 the first steps overflow and are skipped
-    if this_device().kind == "cpu":
+    if this_device().kind == "cpu" and not ranks.share_base:
         compact_head(trainer.model.get_base_model())
         fuse(trainer.model)
     return trainer
@@ -145,8 +145,26 @@ def _trainer_class() -> type[SFTTrainer]:
             )
             return stopped_early or self.state.global_step >= self.state.max_steps
 
+        def gathered_adapter(self):
+            """The whole adapter, on rank 0, where ranks share it as they share the base; None where each has it all."""
+            if not self.ranks.share_base:
+                return None
+            from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+            options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+            return get_model_state_dict(self.model, options=options)
+
+        def save_model(self, output_dir=None, _internal_call=False):
+            """Of a shared base transformers would gather all of it, only to save the adapter."""
+            if not self.ranks.share_base:
+                return super().save_model(output_dir, _internal_call)
+            self._save(output_dir, self.gathered_adapter())
+            self.ranks.wait()  # each rank looks for itself whether the best checkpoint is there
+
         def training_step(self, model, inputs, num_items_in_batch=None):
             """The same gradient whatever the number of passes: each one's loss is its share of the whole step's tokens."""
+            if self.ranks.share_base:  # they meet in every layer, so a step is neither cut nor repeated
+                return super().training_step(model, inputs, num_items_in_batch)
             model.train()  # which transformers does, too, but only once the passes are known
             before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
@@ -168,6 +186,8 @@ def _trainer_class() -> type[SFTTrainer]:
 
         def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
             """The mean loss of a batch whatever the number of passes: each one weighs what it has to predict."""
+            if self.ranks.share_base:
+                return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
 
             def check():
                 total = count = 0
@@ -205,7 +225,7 @@ def _trainer_class() -> type[SFTTrainer]:
 
         def compute_loss(self, model, inputs, *arguments, **options):
             """Ranks agree after the forward pass: trl gathers its metrics then, and one that gave up would be missing."""
-            if self.ranks.count == 1:
+            if self.ranks.count == 1 or self.ranks.share_base:
                 return super().compute_loss(model, inputs, *arguments, **options)
 
             def forward(**values):
@@ -369,13 +389,13 @@ def _rows_between(inputs: dict[str, Any], start: int, end: int) -> dict[str, Any
 
 
 def _arguments(
-    config: RunConfig, model: PreTrainedModel, examples: Examples, folder: Path, processes: int, is_whole: bool
+    config: RunConfig, model: PreTrainedModel, examples: Examples, folder: Path, ranks: Ranks, is_whole: bool
 ) -> SFTConfig:
     """`is_whole`: a batch holds all rows of a step, which the trainer carries out in passes of its own."""
     from trl import SFTConfig
 
     device, settings = this_device(), config.training
-    every = settings.check_every(len(examples.train), processes)
+    every = settings.check_every(len(examples.train), ranks.count)
     checks = (
         {"eval_strategy": "steps", "eval_steps": every, "load_best_model_at_end": True} if examples.validation else {}
     )
@@ -383,7 +403,9 @@ def _arguments(
     if is_whole:
         rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
         values |= {"per_device_train_batch_size": rows, "gradient_accumulation_steps": 1}
-    return SFTConfig(
+    if ranks.share_base:
+        values["fsdp"] = True  # FSDP2, by layers, whole checkpoints
+    arguments = SFTConfig(
         output_dir=str(folder),
         **values,
         **checks,
@@ -394,6 +416,7 @@ def _arguments(
         padding_free=model.config.model_type in PACKABLE,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
+        # FSDP's own would give the layers other names, under which peft finds no adapter to save.
         activation_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing=False,
         bf16=device.bf16,
@@ -404,3 +427,15 @@ def _arguments(
         ddp_broadcast_buffers=False,  # they are the same, and a rank that gave up would wait for them
         disable_tqdm=True,
     )
+    if ranks.share_base:
+        arguments.fsdp_plugin_args["mixed_precision_policy"] = _precision_of_shares()
+    return arguments
+
+
+def _precision_of_shares() -> Any:
+    """The adapter is kept and its gradients are summed in fp32, and multiplied in the type of the base. Another type would
+    turn packed 4-bit weights into other numbers."""
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    return MixedPrecisionPolicy(param_dtype=this_device().dtype, reduce_dtype=torch.float32)
