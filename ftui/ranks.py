@@ -75,7 +75,12 @@ def join_ranks() -> Ranks:
 
     UserError when the launcher is set to what ftui or this machine cannot do.
     """
+    share_base = os.environ.get("ACCELERATE_USE_FSDP") == "true"
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if share_base:
+            raise UserError(
+                "One process has nobody to share a base with. Leave --use_fsdp away, or start more processes."
+            )
         return ALONE
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise UserError(
@@ -85,7 +90,6 @@ def join_ranks() -> Ranks:
     from accelerate import PartialState
     from accelerate.utils import DistributedType
 
-    share_base = os.environ.get("ACCELERATE_USE_FSDP") == "true"
     if share_base:
         os.environ |= FOR_FSDP
     state = PartialState(cpu=this_device().kind == "cpu", timeout=PATIENCE)

@@ -241,6 +241,13 @@ def test_a_process_that_was_not_launched_is_alone_and_agrees_with_itself(monkeyp
     assert ranks.share("this") == "this" and ranks.any(True) and not ranks.any(False)
 
 
+def test_one_process_is_not_given_a_base_to_share(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match="nobody to share"):
+        join_ranks()
+
+
 def test_deepspeed_is_refused_in_a_sentence_that_names_the_other_ways(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")

@@ -83,10 +83,11 @@ def _load(folder: Path, kind: str, options: dict[str, Any]) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
+    one = {"": torch.cuda.current_device() if kind == "cuda" else "cpu"}  # each rank has its own
     return AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=this_device().dtype,
-        device_map=kind if kind == "auto" else {"": torch.cuda.current_device() if kind == "cuda" else "cpu"},
+        device_map=kind if kind == "auto" else one,
         attn_implementation=_attention(folder),
         use_safetensors=True,
         trust_remote_code=False,
