@@ -1,14 +1,16 @@
 """The doctor: planted faults are found, each counted exactly; what is clean stays without alarm; a fix changes what it says."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from ftui.config import RunConfig
 from ftui.dataset import DatasetSource, Rows
-from ftui.doctor import apply_fix, examine, suggested_epochs
+from ftui.doctor import apply_fix, examine, shape, suggested_epochs
 from ftui.doctor.content import has_mojibake, has_personal_data, without_mojibake, without_personal_data
 from ftui.doctor.language import language_of
 from ftui.doctor.near import near_duplicates
@@ -635,6 +637,46 @@ def test_what_the_template_itself_writes_is_no_boilerplate(check):
     assert check(rows) == {}  # JSON always begins alike
 
 
+def test_marks_of_old_completion_data_are_told_and_taken_out(check):
+    rows = [{"text": f"{row['text']}\n\n###\n\n", "answer": f" {row['answer']} END"} for row in pairs(80)]
+    found = check(rows)
+    assert set(found) == {"common_prompt_text", "common_answer_text", "blank_first"}
+    assert "end with “↵↵###↵↵”" in found["common_prompt_text"].message
+    for problem in found.values():
+        rows = list(apply_fix(Rows.from_list(rows), problem))
+    assert rows == pairs(80)
+    labels = [{"text": f"{row['text']} ->", "answer": " yes" if i % 2 else " no"} for i, row in enumerate(pairs(80))]
+    assert {"common_prompt_text", "blank_first"} == set(check(labels))
+
+
+def test_a_blank_before_the_answer_is_no_fault_where_the_chat_template_takes_it_away(check):
+    rows = [{**row, "answer": f" {row['answer']}"} for row in pairs(80)]
+    assert check(rows, chat_template=NO_TOOLS.replace("(m.content or '')", "(m.content or '').strip()")) == {}
+    indented = [{**row, "answer": f"    {row['answer']}"} for row in pairs(80)]
+    assert check(indented) == {}
+
+
+def test_texts_in_capitals_are_told_where_they_are_over_a_third(check):
+    rows = pairs(80)
+    for row in rows[:30]:
+        row["text"], row["answer"] = row["text"].upper(), row["answer"].upper()
+    found = check(rows)["capitals"]
+    assert found.rows == list(range(30)) and found.message.startswith("38% of the prompts and 38% of the answers")
+    fixed = apply_fix(Rows.from_list(rows), found)
+    assert fixed[3] == {name: text.lower() for name, text in pairs(4)[3].items()} and check(fixed) == {}
+    assert check(rows[6:]) == {}
+
+
+def test_sql_and_labels_in_capitals_are_meant_so(check):
+    rows = [
+        {**row, "answer": f"SELECT COUNT(*) FROM t{number} WHERE NAME = 'Ana {number}'"}
+        for number, row in enumerate(pairs(80))
+    ]
+    assert "capitals" not in check(rows)
+    rows = [{**row, "answer": ("LATE_DELIVERY", "DOUBLE_CHARGE")[number % 2]} for number, row in enumerate(pairs(80))]
+    assert check(rows) == {}
+
+
 def test_answers_that_are_marked_as_bad_are_errors_until_they_are_left_out(check):
     rows = [
         {"prompt": row["text"], "completion": row["answer"], "label": number % 4 != 0}
@@ -672,6 +714,22 @@ def test_every_row_is_decoded_to_see_whether_its_contents_arrive(check):
     rows = chats(60)
     lost = [number for number, row in enumerate(rows) if "library" in row["messages"][0]["content"]]
     assert lost[0] > 10 and check(rows, CHAT, picky)["content_dropped"].rows == lost
+
+
+def test_the_docs_name_every_code_and_no_other():
+    home = Path(__file__).parents[1]
+    told = set(
+        re.findall(r"`([a-z_]+)`", "".join((home / "docs" / "doctor.md").read_text("utf-8").split("|---|---|")[1]))
+    )
+    code = "\n".join(path.read_text("utf-8") for path in (home / "ftui" / "doctor").glob("*.py"))
+    calls = r'(?:error|warning|say|Problem)\(\s*f?"([a-z_{}]+)"'
+    said = {name for name in re.findall(calls, code) if "{" not in name} | set(shape._SENTENCES)
+    said |= {name for name, _ in shape._LEFT_OUT.values()} | {
+        "common_prompt_text",
+        "common_answer_text",
+        "unreadable_line",
+    }
+    assert told == said
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def examine(config: RunConfig, encoding: Encoding, rows: Rows, examples: Example
         *look_at_shape(config.template, rows, examples, survey),
         *look_at_supervision(config, encoding, rows, survey),
         *look_at_repetition(config.template, rows, survey),
-        *look_at_answers(config.template, rows, survey),
+        *look_at_answers(config.template, encoding, rows, survey),
         *look_at_content(encoding, rows, survey),
     ]
     return sorted(found, key=lambda problem: (problem.severity != "error", -problem.count, problem.code))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from os.path import commonprefix
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 from ftui.dataset import Rows
 from ftui.doctor.problem import Fix, Problem, error, leave_out, mend, warning
 from ftui.doctor.survey import Survey
+from ftui.encoding import Encoding
 from ftui.template import PromptTemplate
-from ftui.template.placeholders import Placeholder, parse
+from ftui.template.placeholders import Placeholder, names, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +25,10 @@ _REFUSED = 0.005  # of the answers
 _ENOUGH = 50  # rows, to tell what is usual
 _FAR = 4.0  # times the spread of the middle half, of logarithms
 _BOILERPLATE = 10  # characters
+# What ended prompts and answers before there were chat templates.
+_MARK = re.compile(r"\s*(?:#{2,}|[-=]+>|\b(?:END|STOP))\s*$")
+_BLANK_FIRST = r"^ \S"  # one blank, as OpenAI's completions began; more than one is how code is indented
+_CAPITALS = r"^(?:\P{Ll}*\p{Lu}){10}\P{Ll}*$"  # ten capitals and no small letter
 
 _REFUSAL = (
     r"(?i)^\W*(?:(?:I[’']m|I am) (?:very |so |really )?sorry|sorry|I apologi[sz]e|unfortunately|lo siento|lamentablemente|disculpa)?\W*(?:but |pero )?"
@@ -35,7 +41,7 @@ _REFUSAL = (
 )
 
 
-def look_at_answers(template: PromptTemplate, rows: Rows, survey: Survey) -> Iterator[Problem]:
+def look_at_answers(template: PromptTemplate, encoding: Encoding, rows: Rows, survey: Survey) -> Iterator[Problem]:
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -44,16 +50,22 @@ def look_at_answers(template: PromptTemplate, rows: Rows, survey: Survey) -> Ite
     if len(chats) < 2:
         return
     numbers = survey.rows[chats]
-    answers = pc.utf8_trim_whitespace(survey.answers.take(pa.array(chats)))
+    asked, written = (texts.take(pa.array(chats)) for texts in (survey.asked, survey.answers))
+    answers = pc.utf8_trim_whitespace(written)
     counts = {each["values"]: each["counts"] for each in _commonest(answers)}
     yield from _one_answer(numbers, answers, counts, pc.count_distinct(answers).as_py())
     are_labels = 1 < len(counts) <= len(chats) / 10 and max(map(len, counts)) <= _LABEL
     if are_labels:
         yield from _labels(numbers, answers, counts)
     yield from _refusals(rows, numbers, answers)
-    if len(chats) >= _ENOUGH and not are_labels:
-        yield from _lengths(rows, numbers, answers)
-        yield from _boilerplate(template, rows, survey, numbers, answers)
+    sides = [("prompt", template.prompt, asked), ("answer", template.completion, answers)]
+    yield from _capitals(rows, numbers, sides[:1] if are_labels else sides)
+    yield from _blank_first(template, encoding, rows, numbers, written)
+    if len(chats) >= _ENOUGH:
+        if not are_labels:
+            yield from _lengths(rows, numbers, answers)
+        for side, written_as, texts in sides:
+            yield from _boilerplate(side, written_as, rows, numbers, texts, are_labels)
 
 
 def _commonest(answers: pa.ChunkedArray) -> list[dict]:
@@ -66,6 +78,7 @@ def _commonest(answers: pa.ChunkedArray) -> list[dict]:
 
 
 def _shown(text: str) -> str:
+    text = text.replace("\n", "↵")
     return text if len(text) <= _LABEL else text[:_LABEL] + "…"
 
 
@@ -144,28 +157,82 @@ def _lengths(rows: Rows, numbers: np.ndarray, answers: pa.ChunkedArray) -> Itera
         )
 
 
+# how they are written
+
+
+def _capitals(rows: Rows, numbers: np.ndarray, sides: list[tuple[str, str, pa.ChunkedArray]]) -> Iterator[Problem]:
+    """Texts without a small letter, where they are over a third. SQL and the like has capitals, but not only."""
+    import pyarrow.compute as pc
+
+    found = [(side, template, pc.match_substring_regex(texts, _CAPITALS).to_numpy()) for side, template, texts in sides]
+    found = [(side, template, loud) for side, template, loud in found if loud.mean() > 1 / 3]
+    if found:
+        said = " and ".join(f"{loud.mean():.0%} of the {side}s" for side, _, loud in found)
+        columns = {name for _, template, _ in found for name in names(parse(template)) if name in rows.columns}
+
+        def lower(row: dict[str, object]) -> dict[str, object]:
+            return row | {name: row[name].lower() for name in columns if isinstance(row[name], str)}
+
+        loud = numbers[sum(loud for _, _, loud in found) > 0].tolist()
+        yield from warning(
+            "capitals",
+            loud,
+            f"{said} are written in capitals. Models have read little of that and do worse with it: "
+            "write them in small letters, unless they will be asked so.",
+            mend(rows, loud, "Write in small letters", lower),
+        )
+
+
+def _blank_first(
+    template: PromptTemplate, encoding: Encoding, rows: Rows, numbers: np.ndarray, written: pa.ChunkedArray
+) -> Iterator[Problem]:
+    """Answers with the blank before them that models wanted which knew no chat template."""
+    import pyarrow.compute as pc
+
+    found = numbers[pc.match_substring_regex(written, _BLANK_FIRST).to_numpy()].tolist()
+    if len(found) > len(numbers) / 2 and _keeps_blanks(encoding):
+        first = next((piece for piece in parse(template.completion) if piece), None)
+        column = first.name if isinstance(first, Placeholder) and first.name in rows.columns else None
+
+        def strip(row: dict[str, object]) -> dict[str, object]:
+            return {**row, column: row[column].lstrip(" ")} if column and isinstance(row[column], str) else row
+
+        yield from warning(
+            "blank_first",
+            found,
+            "{rows}: the answer begins with a blank, so the model learns to begin with one. Leave it away.",
+            mend(rows, found, "Leave the blank away", strip),
+        )
+
+
+def _keeps_blanks(encoding: Encoding) -> bool:
+    plain, blank = ([{"role": "user", "content": "?"}, {"role": "assistant", "content": each}] for each in ("a", " a"))
+    one, other = encoding.encode([plain, blank])
+    return one.input_ids != other.input_ids
+
+
 # what all begin and end with
 
 
 def _boilerplate(
-    template: PromptTemplate, rows: Rows, survey: Survey, numbers: np.ndarray, answers: pa.ChunkedArray
+    side: str, template: str, rows: Rows, numbers: np.ndarray, texts: pa.ChunkedArray, are_labels: bool
 ) -> Iterator[Problem]:
-    begins, ends = _in_common(answers, template.completion)
-    if max(len(begins), len(ends)) >= _BOILERPLATE and not _is_json(answers[0].as_py()):
-        yield from warning(
-            "common_answer_text",
-            numbers.tolist(),
-            f"All answers {_both(begins, ends)}. That is learned in every row and teaches nothing: leave it away, unless it belongs to the answer.",
-            _strip(template.completion, rows, begins, ends),
-        )
-    begins, ends = (text if len(text.split()) > 3 else "" for text in _in_common(survey.asked, template.prompt))
+    begins, ends = _in_common(texts, template)
+    mark = _MARK.search(ends)
+    if side == "prompt":
+        begins, long_end = (text if len(text.split()) > 3 else "" for text in (begins, ends))
+        advice = "Who asks the model later has to write it, too: leave it away in the rows, and say it in the template instead."
+    else:
+        is_told = max(len(begins), len(ends)) >= _BOILERPLATE and not are_labels and not _is_json(texts[0].as_py())
+        begins, long_end = (begins, ends) if is_told else ("", "")
+        advice = "That is learned in every row and teaches nothing: leave it away, unless it belongs to the answer."
+    ends = long_end or (mark[0] if mark else "")
     if begins or ends:
         yield from warning(
-            "common_prompt_text",
+            f"common_{side}_text",
             numbers.tolist(),
-            f"All prompts {_both(begins, ends)}. Who asks the model later has to write it, too: leave it away in the rows, "
-            "and say it in the template instead.",
-            _strip(template.prompt, rows, begins, ends),
+            f"All {side}s {_both(begins, ends)}. {advice}",
+            _strip(template, rows, begins, ends),
         )
 
 
