@@ -17,6 +17,7 @@ from ftui.doctor.near import near_duplicates
 from ftui.encoding import IGNORED, Encoding
 from ftui.examples import Examples, Part, prepare
 from ftui.models import load_tokenizer
+from ftui.template import propose
 from tests import tiny
 
 PAIR = {"prompt": "{{text}}", "completion": "{{answer}}"}
@@ -687,6 +688,23 @@ def test_answers_that_are_marked_as_bad_are_errors_until_they_are_left_out(check
     assert found.severity == "error" and found.count == 20 and found.rows[:2] == [0, 4]
     assert "unwanted_answers" not in check(apply_fix(Rows.from_list(rows), found), template)
     assert "unwanted_answers" not in check(rows, {"prompt": "{{prompt}}", "completion": "{{label}}"})
+
+
+@pytest.mark.parametrize("written", [list, json.dumps])
+def test_answers_with_a_wrong_step_are_errors_until_they_are_left_out(check, written):
+    rows = [
+        {
+            "prompt": row["text"],
+            "completions": written([row["answer"], f"So it is {number}."]),
+            "labels": written([True, number % 4 != 0]),
+        }
+        for number, row in enumerate(pairs(80))
+    ]
+    template = propose(Rows.from_list(rows)).template
+    found = check(rows, template.model_dump(exclude_defaults=True))
+    assert set(found) == {"unwanted_answers"} and found["unwanted_answers"].count == 20
+    assert "“labels” says that the answer, or a step of it," in found["unwanted_answers"].message
+    assert check(apply_fix(Rows.from_list(rows), found["unwanted_answers"]), template.model_dump()) == {}
 
 
 def test_a_preferred_answer_that_is_the_rejected_one(check):

@@ -36,6 +36,9 @@ ANSWER = {"role": "assistant", "content": "412."}
         ("{{a.text[0]}}", {"a": {"text": ["Ana"]}}, "Ana"),
         ("{{a.text[0]}}", {"a": '{"text": ["Ana"]}'}, "Ana"),
         ("{{a[1]}}", {"a": "['salt', 'oil']"}, "oil"),
+        ("{{a.steps[*]}}", {"a": {"steps": ["4*2 is 8.", {"k": 1}]}}, '4*2 is 8.\n{"k":1}'),
+        ("{{a[*]}}", {"a": '["salt", "oil"]'}, "salt\noil"),
+        ("-{{a[*]}}-", {"a": []}, "--"),
         ("-{{a[7]}}-", {"a": ["one"]}, "--"),
         ("-{{a}}-", {"a": None}, "--"),
         ("-{{a}}-", {"a": float("nan")}, "--"),
@@ -409,6 +412,18 @@ def test_an_empty_turn_is_refused():
             "slots",
             {"prompt": "{{text}}", "completion": '{"intent": "{{intent}}", "slots": {{slots}}}'},
         ),
+        (
+            {"prompt": "3+4*2?", "completions": ["4*2 is 8.", "3+8 is 11."], "labels": [True, True]},
+            "stepwise",
+            {"prompt": "{{prompt}}", "completion": "{{completions[*]}}"},
+        ),
+        (
+            {"prompt": "p", "completions": '["a", "b"]', "labels": "[True, False]"},
+            "stepwise",
+            {"completion": "{{completions[*]}}"},
+        ),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": ["sad", "glad"]}, "unknown", None),
+        ({"prompt": "p", "completions": ["a", "b"]}, "unknown", None),
         ({"text": "t"}, "text", {"text": "text"}),
         ({"whatever": "t"}, "text", {"text": "whatever"}),
         ({"text": "t", "json": '{"a": 1}'}, "prompt_completion", {"prompt": "{{text}}", "completion": "{{json}}"}),
@@ -434,6 +449,14 @@ def test_a_preference_set_says_that_the_rejected_answers_are_not_used():
     assert (
         "“rejected” is not used" in propose(Rows.from_list([{"prompt": "p", "chosen": "c", "rejected": "r"}])).sentence
     )
+
+
+def test_of_answers_in_steps_it_is_told_what_is_learned_and_what_is_not():
+    row = {"prompt": "3+4*2?", "completions": ["4*2 is 8.", "3+8 is 11."], "labels": [True, True]}
+    proposal = propose(Rows.from_list([row]))
+    assert proposal.template.render(row)[-1]["content"] == "4*2 is 8.\n3+8 is 11."
+    assert "“labels” says which steps are right; it is not learned." in proposal.sentence
+    assert "the doctor leaves them out" in proposal.sentence
 
 
 def test_already_formatted_text_is_pointed_out():

@@ -153,7 +153,7 @@ def _unwanted(rows: Rows, cells: _Cells) -> Iterator[Problem]:
     yield from error(
         "unwanted_answers",
         bad,
-        f"{{rows}}: “{cells.verdict}” says that the answer is not wanted, and it would be learned. Leave these rows out.",
+        f"{{rows}}: “{cells.verdict}” says that the answer, or a step of it, is not wanted, and it would be learned. Leave these rows out.",
         leave_out(rows, bad),
     )
     same = cells.found.get("chosen_is_rejected", [])

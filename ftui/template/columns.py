@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ftui.errors import UserError
 from ftui.template.conversation import is_conversation
+from ftui.template.placeholders import parsed
 
 # How data sets call the preferred and the rejected answer.
 _SIDES = (
@@ -17,9 +19,25 @@ _SIDES = (
 
 
 def as_verdict(cell: object) -> bool | None:
-    """A cell that is true or false, as text too; None for any other: 0 and 1 may be any label."""
+    """A cell that is true or false, as text too; None for any other: 0 and 1 may be any label.
+
+    A list of them, one for each step of an answer, is true where all are.
+    """
     words = {"true": True, "false": False}
+    if isinstance(steps := _listed(cell), list):
+        verdicts = [as_verdict(step) for step in steps]
+        return all(verdicts) if verdicts and None not in verdicts else None
     return cell if isinstance(cell, bool) else words.get(cell.strip().casefold()) if isinstance(cell, str) else None
+
+
+def _listed(cell: object) -> object:
+    """The list that stands in a cell as text, or the cell."""
+    if not isinstance(cell, str) or not cell.lstrip().startswith("["):
+        return cell
+    try:
+        return parsed(cell, "", "")
+    except UserError:
+        return cell
 
 
 class Columns:
@@ -52,10 +70,18 @@ class Columns:
 
     @property
     def verdict(self) -> str | None:
-        """The column that says of each answer whether it is wanted: true or false, in KTO's data."""
-        column = self.one("label", "kto_tag", "is_good", "is_correct", "is_chosen", "desirable", "thumbs_up")
+        """The column that says of each answer, or of each of its steps, whether it is wanted: true or false, in KTO's data."""
+        names = ("label", "kto_tag", "is_good", "is_correct", "is_chosen", "desirable", "thumbs_up")
+        column = self.one(*names, "labels") if self.steps else self.one(*names)
         cells = self.some(column) if column else []
         return column if cells and all(as_verdict(cell) is not None for cell in cells) else None
+
+    @property
+    def steps(self) -> str | None:
+        """The column that holds an answer step by step, as a list of texts."""
+        column = self.one("completions", "steps")
+        steps = _listed(self.first(column))
+        return column if isinstance(steps, list) and steps and all(isinstance(step, str) for step in steps) else None
 
     @property
     def sides(self) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""The template language: `{{column}}`, `{{path.in[0].column}}`, `[[ blocks that vanish ]]`, and `{{{{` for a literal `{{`.
+"""The template language: `{{column}}`, `{{path.in[0].column}}`, `{{list[*]}}`, `[[ blocks that vanish ]]`, and `{{{{` for a literal `{{`.
 
 A template is cut into pieces once, by one regex; filling it joins pieces with cells. A cell is never looked at as a
 template, so `{{other}}` inside a cell stays what it is. Neither `str.format` nor Jinja ever sees a template or a cell.
@@ -25,7 +25,7 @@ PIECE = re.compile(
     r"|\[\[(?P<block>(?:(?!\[\[|\]\]).)*)\]\]",
     re.DOTALL,
 )
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\*)\]")
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ def as_text(value: object) -> str:
 def lookup(row: Mapping[str, object], name: str) -> object:
     """The cell that `name` means in this row: the column of that very name, or a path into a column.
 
-    None where a list is too short or a key is absent, as rows differ; UserError where there is no such column or the
-    column holds plain text that no path can enter.
+    `[*]` is all of a list, each item on a line of its own. None where a list is too short or a key is absent, as rows
+    differ; UserError where there is no such column or the column holds plain text that no path can enter.
     """
     column = column_of(name, row.keys())
     if column is None:
@@ -133,6 +133,8 @@ def lookup(row: Mapping[str, object], name: str) -> object:
         value = parsed(value, f"{{{{{name}}}}}", column)
         if isinstance(value, dict) and key:
             value = value.get(key)
+        elif isinstance(value, list) and index == "*":
+            value = "\n".join(map(as_text, value))
         elif isinstance(value, list) and index:
             value = value[int(index)] if int(index) < len(value) else None
         elif value is not None:

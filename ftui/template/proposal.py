@@ -20,6 +20,7 @@ Format = Literal[
     "question_answer",
     "reasoning",
     "preference",
+    "stepwise",
     "text",
     "labels",
     "slots",
@@ -123,6 +124,20 @@ def _preferred(columns: Columns, chosen: str) -> PromptTemplate | None:
         completion=_hold(spot),
         history=_history(columns),
     )
+
+
+def _stepwise(columns: Columns) -> Proposal | None:
+    """trl's stepwise supervision: a question, the steps of an answer, and which of them are right."""
+    asked, steps, verdict = columns.text("prompt", "question", "problem"), columns.steps, columns.verdict
+    if not asked or not steps or not verdict:
+        return None
+    note = (
+        f"Questions in “{asked}”, answers step by step in “{steps}”. All steps of a row are learned as one answer, a line each. "
+        f"“{verdict}” says which steps are right; it is not learned. Rows with a wrong step would be learned, too, and half "
+        "an answer would teach to stop halfway: the doctor leaves them out with one click."
+    )
+    template = PromptTemplate(system=_hold(columns.system), prompt=_hold(asked), completion=_hold(f"{steps}[*]"))
+    return Proposal("stepwise", template, note)
 
 
 def _conversation(columns: Columns) -> Proposal | None:
@@ -368,5 +383,6 @@ def _unknown(columns: Columns) -> Proposal:
 
 
 LOOKS: tuple[Callable[[Columns], Proposal | None], ...] = (
-    _preference, _conversation, _spoken_pair, _reasoning, _instruction, _question, _written_conversation, _pair, _recipe, _slots, _labels, _two, _text,
+    _preference, _stepwise, _conversation, _spoken_pair, _reasoning, _instruction, _question, _written_conversation, _pair, _recipe, _slots,
+    _labels, _two, _text,
 )  # fmt: skip
