@@ -378,6 +378,41 @@ def test_a_system_prompt_and_tools_that_the_chat_template_drops(check):
     assert "the list of tools" in found["content_dropped"].message
 
 
+def test_tools_that_are_dropped_though_their_name_stands_elsewhere_in_the_row(check):
+    def spoken(row: dict) -> dict:
+        asked, answered = row["messages"]
+        call = {"type": "function", "function": {"name": "look", "arguments": {"at": "sea"}}}
+        calls = [{"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "412"}]
+        said = {**answered, "content": f"{answered['content']} 412 kilos, says look."}
+        return {"messages": [asked, *calls, said], "tools": [{"name": "look"}]}
+
+    rows = [spoken(row) if number in (5, 50) else {**row, "tools": None} for number, row in enumerate(chats(80))]
+    writes_calls = NO_TOOLS.replace("(m.content or '')", "(m.content or '') + ((m.tool_calls or '') | string)")
+    for dropped, chat_template in [
+        ("the list of tools", writes_calls),
+        (
+            "the list of tools and what the tool says",
+            writes_calls.replace("%}{{ m.role", "%}{% if m.role == 'tool' %}{% continue %}{% endif %}{{ m.role", 1),
+        ),
+    ]:
+        found = check(rows, {"messages": "messages", "tools": "tools"}, chat_template)["content_dropped"]
+        assert found.rows == [5, 50] and f"leaves out {dropped}," in found.message
+    writes_all = "{{ (tools or '') | string }}" + writes_calls
+    assert "content_dropped" not in check(rows, {"messages": "messages", "tools": "tools"}, writes_all)
+
+
+def test_every_cut_row_is_judged_by_what_would_stand_there_without_the_cut(check):
+    picky = NO_TOOLS.replace(
+        "(m.content or '')", "(m.content if 'library' not in m.content or m.role != 'user' else '')"
+    )
+    rows = chats(60)
+    for row in rows:
+        row["messages"][1]["content"] += " and so on" * 100
+    lost = [number for number, row in enumerate(rows) if "library" in row["messages"][0]["content"]]
+    found = check(rows, CHAT, picky, max_length=100)
+    assert found["over_length"].count == 60 and found["content_dropped"].rows == lost
+
+
 def test_an_answer_whose_end_is_not_learned(check):
     def without_ends(examples: Examples) -> Examples:
         return with_tokens(

@@ -12,18 +12,20 @@ from ftui.dataset import Rows
 from ftui.doctor.problem import Problem, error, leave_out, warning
 from ftui.doctor.survey import Mark, Survey
 from ftui.encoding import IGNORED, Encoding, Message
+from ftui.errors import UserError
 from ftui.examples import Example
 
 FEW, ENOUGH = 10, 50
-_LOOKED_AT = 3
 _LOST = "lost: "
+
+Shape = tuple[tuple[str | bool, ...], ...]
 
 
 class Arrival:
-    """The look that decodes what the model gets: does each answer end, are all characters known, does every content arrive?
+    """The look at what the model gets: does each answer end, are all characters known, does every content arrive?
 
-    Rows that `max_length` cuts are encoded once more, whole, but only a few of each kind: one branch of a chat template
-    writes all messages of a kind, so what it drops of one it drops of all.
+    Whole rows are decoded; those that `max_length` cuts are written once more, whole. What also stands elsewhere in its
+    row would seem to arrive, so each shape of conversation is written once with marks that nothing else says.
     """
 
     def __init__(self, encoding: Encoding) -> None:
@@ -32,8 +34,7 @@ class Arrival:
         self.ending = encoding.tokenizer(encoding.end_of_turn, add_special_tokens=False)["input_ids"]
         unknown = encoding.tokenizer.unk_token_id
         self.unknown = None if unknown in self.stops else unknown
-        self.looked: dict[Kind, int] = {}
-        self.dropped: set[Kind] = set()
+        self.lost_of_shape: dict[Shape, set[str]] = {}
 
     def __call__(self, batch: Sequence[Example]) -> Iterator[Mark]:
         whole = [example for example in batch if not example.encoded.cut]
@@ -45,16 +46,14 @@ class Arrival:
             if self._is_unknown(encoded.input_ids):
                 yield "unknown", row
             else:
-                for what, _ in _lost(messages, text):
-                    yield _LOST + what, row
+                yield from self._lost(row, messages, text)
         for row, messages, encoded in (example for example in batch if example.encoded.cut):
             if self._is_unknown(encoded.input_ids):
                 yield "unknown", row
             # What is behind the cut is the end of the last message, whatever its role.
             if messages[-1]["role"] == "assistant" and messages[-1].get("weight", 1) != 0:
                 yield "answer_cut", row
-            for what, _ in self._lost_of_kind(messages):
-                yield _LOST + what, row
+            yield from self._lost(row, messages, self.encoding.text(messages))
 
     def _is_unknown(self, ids: Sequence[int]) -> bool:
         return self.unknown is not None and self.unknown in ids
@@ -67,15 +66,16 @@ class Arrival:
         learned = next((label for label in reversed(labels) if label != IGNORED), None)
         return learned not in self.stops and list(labels[-len(self.ending) :]) != self.ending
 
-    def _lost_of_kind(self, messages: list[Message]) -> set[Kind]:
-        kinds = {(what, place) for what, place, _ in _parts(messages)}
-        if any(self.looked.get(kind, 0) < _LOOKED_AT for kind in kinds):
-            for kind in kinds:
-                self.looked[kind] = self.looked.get(kind, 0) + 1
-            ids = self.encoding.encode([messages])[0].input_ids
-            if not self._is_unknown(ids):
-                self.dropped.update(_lost(messages, self.encoding.tokenizer.decode(ids)))
-        return kinds & self.dropped
+    def _lost(self, row: int, messages: list[Message], text: str) -> Iterator[Mark]:
+        shape = _shape(messages)
+        if shape not in self.lost_of_shape:
+            marked = [_marked(message, number) for number, message in enumerate(messages)]
+            try:
+                self.lost_of_shape[shape] = _missing(marked, self.encoding.text(marked))
+            except UserError:  # the template wants contents that the marks are not
+                self.lost_of_shape[shape] = set()
+        for what in _missing(messages, text) | self.lost_of_shape[shape]:
+            yield _LOST + what, row
 
 
 def look_at_supervision(config: RunConfig, encoding: Encoding, rows: Rows, survey: Survey) -> Iterator[Problem]:
@@ -139,45 +139,69 @@ def _cut(max_length: int, rows: Rows, survey: Survey) -> Iterator[Problem]:
 # contents that do not arrive
 
 
-Kind = tuple[str, str]
-
-
 def _dropped(rows: Rows, survey: Survey) -> Iterator[Problem]:
     lost = {mark.removeprefix(_LOST): found for mark, found in survey.marks.items() if mark.startswith(_LOST)}
     numbers = sorted({number for found in lost.values() for number in found})
     yield from error(
         "content_dropped",
         numbers,
-        f"{{rows}}: the chat template leaves out {' and '.join(lost)}, so the model never sees it. "
+        f"{{rows}}: the chat template leaves out {' and '.join(sorted(lost))}, so the model never sees it. "
         "Choose another chat template or base model, or take it out of the rows.",
         leave_out(rows, numbers),
     )
 
 
-def _parts(messages: list[Message]) -> Iterator[tuple[str, str, list[str]]]:
-    """What a conversation is made of: what it is, where it stands, and the texts that must arrive."""
-    for number, message in enumerate(messages):
-        place = "last" if number == len(messages) - 1 else "first" if not number else "between"
+def _shape(messages: list[Message]) -> Shape:
+    """Who speaks when and with what: all that most templates look at."""
+    return tuple(
+        (
+            message["role"],
+            *(bool(message.get(key)) for key in ("content", "reasoning_content", "tool_calls", "tools")),
+            bool(_inline(message)),
+        )
+        for message in messages
+    )
+
+
+def _marked(message: Message, number: int) -> Message:
+    """The message with marks of this number for contents."""
+    mark, thought = f"Mark-{number}.", f"Thought-{number}."
+    said = f"<think>\n{thought}\n</think>\n\n{mark}" if _inline(message) else mark
+    functions = [
+        {**call, "function": {"name": f"call_{number}_{place}_", "arguments": {"mark": f"call-{number}-{place}."}}}
+        for place, call in enumerate(message.get("tool_calls") or [])
+    ]
+    tools = [
+        {**tool, "function": {**tool["function"], "name": f"tool_{number}_{place}_"}}
+        for place, tool in enumerate(message.get("tools") or [])
+    ]
+    marked = {"content": said, "reasoning_content": thought, "tool_calls": functions, "tools": tools}
+    return message | {key: value for key, value in marked.items() if message.get(key)}
+
+
+def _inline(message: Message) -> str:
+    """The reasoning that stands in the content itself."""
+    content = (message.get("content") or "").lstrip()
+    is_inline = content.startswith("<think>") and "</think>" in content and not message.get("reasoning_content")
+    return content.removeprefix("<think>").partition("</think>")[0] if is_inline else ""
+
+
+def _parts(messages: list[Message]) -> Iterator[tuple[str, list[str]]]:
+    """What a conversation is made of: what it is, and the texts that must arrive."""
+    for message in messages:
         content, reasoning = message.get("content") or "", message.get("reasoning_content") or ""
-        if not reasoning and content.lstrip().startswith("<think>") and "</think>" in content:
-            reasoning, _, content = content.lstrip().removeprefix("<think>").partition("</think>")
+        if inline := _inline(message):
+            reasoning, content = inline, content.partition("</think>")[2]
         if content.strip():
-            yield f"what the {message['role']} says" if message["role"] != "text" else "the text", place, [content]
+            yield f"what the {message['role']} says" if message["role"] != "text" else "the text", [content]
         if reasoning.strip():
-            yield "the reasoning", place, [reasoning]
+            yield "the reasoning", [reasoning]
         if message.get("tool_calls"):
             functions = [call["function"] for call in message["tool_calls"]]
-            yield (
-                "the tool calls",
-                place,
-                [
-                    word
-                    for function in functions
-                    for word in (function["name"], *map(_scalar, function["arguments"].values()))
-                ],
-            )
+            arguments = [value for function in functions for value in function["arguments"].values()]
+            yield "the tool calls", [*(function["name"] for function in functions), *map(_scalar, arguments)]
         if message.get("tools"):
-            yield "the list of tools", place, [tool["function"]["name"] for tool in message["tools"]]
+            yield "the list of tools", [tool["function"]["name"] for tool in message["tools"]]
 
 
 def _scalar(value: object) -> str:
@@ -185,18 +209,17 @@ def _scalar(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value) if isinstance(value, int | float) else ""
 
 
-def _lost(messages: list[Message], text: str) -> Iterator[Kind]:
-    """What of the messages is not in the text that the tokens stand for."""
-    missing = [
-        ((what, place), [each for each in wanted if each.strip() not in text])
-        for what, place, wanted in _parts(messages)
-    ]
+def _missing(messages: list[Message], text: str) -> set[str]:
+    """What of the messages is not in the text that the model gets."""
+    missing = [(what, [each for each in wanted if each.strip() not in text]) for what, wanted in _parts(messages)]
     if not any(each for _, each in missing):
-        return
+        return set()
     arrived = _bare(text)
-    for kind, wanted in missing:
-        if any(_bare(each) not in arrived and _bare(json.dumps(each)[1:-1]) not in arrived for each in wanted):
-            yield kind
+    return {
+        what
+        for what, wanted in missing
+        if any(_bare(each) not in arrived and _bare(json.dumps(each)[1:-1]) not in arrived for each in wanted)
+    }
 
 
 def _bare(text: str) -> str:

@@ -110,6 +110,10 @@ class Encoding:
             views.append(TokenView(self.tokenizer.decode([token]), token, kind, token in specials))
         return views
 
+    def text(self, messages: Sequence[Message]) -> str:
+        """The exact text of the example, before it becomes tokens and is cut."""
+        return "".join(piece.text for piece in self._pieces(messages))
+
     # what is asked
 
     def prompt(self, messages: Sequence[Message]) -> str:
