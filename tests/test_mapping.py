@@ -14,6 +14,8 @@ CONTEXT = {
     "reasoning": "{{why}}",
 }
 
+SNIPS = '{"intent": "{{intent}}", "slots": {{slots}}}'
+
 
 def clicked(*roles: tuple[str, str], parts=EMPTY) -> dict:
     for role, column in roles:
@@ -36,7 +38,12 @@ def shown(**parts) -> dict:
             {"messages": "m", "tools": "t", "answer": "c[0].content"},
         ),
         ({"prompt": "{{q}}", "completion": "{{a}}", "history": "h"}, {"question": "q", "answer": "a", "history": "h"}),
+        (
+            {"prompt": "{{title}}: {{parts}}[[\n{{page}}]]", "completion": SNIPS},
+            {"question": "title + parts", "context": "page", "answer": "intent + slots"},
+        ),
         ({"text": "note"}, {"text": "note"}),
+        ({"text": "# {{title}}\n{{note}}"}, {"text": "title + note"}),
         ({"text": "### {{note}}"}, {"text": "note"}),
         ({"prompt": "Say something.", "completion": "{{{{x}}"}, {}),
         ({"prompt": "{{", "completion": None}, {}),
@@ -62,6 +69,21 @@ def test_clicking_keeps_the_text_around_a_column():
     assert parts["prompt"] == "[[{{other}}\n\n]]{{q}}" and parts["completion"] == "It is {{b}}."
     assert with_role({"prompt": "Tweet: {{ t }}\nMood:"}, "question", "text")["prompt"] == "Tweet: {{text}}\nMood:"
     assert with_role({"prompt": "Look."}, "question", "text")["prompt"] == "Look.\n{{text}}"
+
+
+def test_where_several_columns_play_a_role_a_click_loses_none_of_them():
+    parts = {"prompt": "{{text}}", "completion": SNIPS}
+    for shown_already in ("intent", "slots", "intent + slots"):
+        assert with_role(parts, "answer", shown_already)["completion"] == SNIPS
+    joined = with_role(parts, "answer", "id")
+    assert joined["completion"] == SNIPS + "\n{{id}}" and roles_in(joined)["answer"] == "intent + slots + id"
+    assert with_role(parts, "answer", "")["completion"] == '{"intent": "", "slots": }'
+    assert (
+        with_role({"prompt": "[[{{a}}]][[{{b}}]]{{q}}"}, "context", "c")["prompt"]
+        == "[[{{c}}\n\n]][[{{a}}]][[{{b}}]]{{q}}"
+    )
+    assert with_role({"prompt": "{{q}}? Again: {{ q }}"}, "question", "r")["prompt"] == "{{r}}? Again: {{r}}"
+    assert with_role({"text": "# {{note}}"}, "text", "# {{body}}")["text"] == "# {{body}}"
 
 
 def test_a_role_that_is_taken_away_leaves_the_rest():
@@ -90,6 +112,8 @@ def test_a_role_ends_what_does_not_go_with_it(role, left):
         CONTEXT,
         {"messages": "m", "tools": "t"},
         {"text": "note"},
+        {"text": "# {{title}}\n{{note}}"},
+        {"prompt": "{{text}}", "completion": SNIPS},
         {"prompt": "{{q}}", "completion": "{{a}}", "history": "h"},
     ],
 )

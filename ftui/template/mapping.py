@@ -38,52 +38,59 @@ _ENDS = {
 
 
 def roles_in(parts: Parts) -> dict[str, str]:
-    """The column of each role, or the path into one; empty where none plays it.
+    """The column of each role, or the path into one; empty where none plays it, and `intent + slots` where several do.
 
-    In a prompt, the context stands in a [[block]] and the question does not. Where a part has several, it is the first.
+    In a prompt, contexts stand in a [[block]] and questions do not.
     """
-    roles = {}
-    for role, part in ROLES.items():
-        spot = _spot(parts.get(part) or "", in_block=role == "context")
-        roles[role] = spot[2] if spot else ""
+    roles = {role: _joined(_spots(parts.get(part) or "", role == "context")) for role, part in ROLES.items()}
     for part in NAMED:
         written = (parts.get(part) or "").strip()
-        spot = _spot(written, in_block=False)
-        roles[part] = spot[2] if spot else written
+        roles[part] = _joined(_spots(written, in_block=False)) or written
     return roles
 
 
 def with_role(parts: Parts, role: str, column: str | None) -> dict[str, str | None]:
-    """The parts after `column` was given the role, or after none was. What stands around it is kept."""
+    """The parts after `column` was given the role, or after none was. What stands around it is kept.
+
+    Where several columns play the role, none is lost: another one joins them.
+    """
     column = (column or "").strip()
     changed = {part: parts.get(part) or "" for part in PARTS}
     if column:
         changed |= dict.fromkeys(_ENDS[role], "")
     if role in NAMED:
-        return changed | {role: column}
+        return changed if column and column == roles_in(changed)[role] else changed | {role: column}
     part = ROLES[role]
     return changed | {part: _placed(changed[part], column, in_block=role == "context")}
 
 
 def _placed(template: str, column: str, in_block: bool) -> str:
-    spot = _spot(template, in_block)
-    if spot is None:
-        if not column:
-            return template
-        if in_block:
-            return f"[[{{{{{column}}}}}\n\n]]{template}"
-        return f"{template.rstrip()}\n{{{{{column}}}}}" if template.strip() else f"{{{{{column}}}}}"
-    start, end, name = spot
+    spots = _spots(template, in_block)
+    names = {name for _, _, name in spots}
     if not column:
-        return (template[:start] + template[end:]).strip("\n")
-    written = re.sub(
-        rf"\{{\{{\s*{re.escape(name)}\s*\}}\}}", lambda _: f"{{{{{column}}}}}", template[start:end], count=1
-    )
-    return template[:start] + written + template[end:]
+        for start, end, _ in reversed(spots):
+            template = template[:start] + template[end:]
+        return template.strip("\n") if spots else template
+    if column in names or column == _joined(spots):
+        return template
+    if len(names) == 1:
+        written = re.compile(rf"\{{\{{\s*{re.escape(spots[0][2])}\s*\}}\}}")
+        for start, end, _ in reversed(spots):
+            replaced = written.sub(lambda _: f"{{{{{column}}}}}", template[start:end], count=1)
+            template = template[:start] + replaced + template[end:]
+        return template
+    if in_block:
+        return f"[[{{{{{column}}}}}\n\n]]{template}"
+    return f"{template.rstrip()}\n{{{{{column}}}}}" if template.strip() else f"{{{{{column}}}}}"
 
 
-def _spot(template: str, in_block: bool) -> tuple[int, int, str] | None:
-    """Where the first placeholder stands, outside blocks or with its block, and its name."""
+def _joined(spots: list[tuple[int, int, str]]) -> str:
+    return " + ".join(dict.fromkeys(name for _, _, name in spots))
+
+
+def _spots(template: str, in_block: bool) -> list[tuple[int, int, str]]:
+    """Where placeholders stand, outside blocks or with their block, and the name of each."""
+    spots = []
     for match in PIECE.finditer(template):
         name = match["name"]
         if in_block and match["block"] is not None:
@@ -91,5 +98,5 @@ def _spot(template: str, in_block: bool) -> tuple[int, int, str] | None:
         elif in_block:
             name = None
         if name and name.strip():
-            return match.start(), match.end(), name.strip()
-    return None
+            spots.append((match.start(), match.end(), name.strip()))
+    return spots

@@ -61,6 +61,25 @@ def test_a_conversation_is_mapped_by_the_proposal_and_can_be_mapped_otherwise(pa
     expect(page.locator("#seen .tokens .token.learned").first).to_contain_text("N", timeout=MINUTE)
 
 
+def test_an_answer_of_several_columns_is_shown_whole_and_no_click_loses_one(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "slots.jsonl"
+    lines = [{"id": f"n{i}", "text": f"Play song {i}.", "intent": "play", "slots": {"song": str(i)}} for i in range(40)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    open_tab(page, "Data")
+    page.locator("#upload input[type=file]").set_input_files(file)
+    answer, completion = page.locator("#role_answer input"), page.locator("#template_completion textarea")
+    expect(answer).to_have_value("intent + slots", timeout=MINUTE)
+    written = completion.input_value()
+    answer.click()
+    page.get_by_role("option", name="slots", exact=True).last.click()
+    expect(answer).to_have_value("intent + slots")
+    expect(completion).to_have_value(written)
+    answer.click()
+    page.get_by_role("option", name="id", exact=True).last.click()
+    expect(answer).to_have_value("intent + slots + id")
+    expect(completion).to_have_value(written + "\n{{id}}")
+
+
 def test_the_doctor_holds_the_start_until_its_fix_is_taken_which_can_be_undone(page: Page, server: Server) -> None:
     lines = [
         "question,answer",

@@ -40,24 +40,28 @@ class Mapping:
         self.parts = [self.fields[f"template.{part}"] for part in PARTS]
 
     def wire(self) -> None:
-        for role, choice in self.roles.items():
-
-            def put_column(column: str | None, *written: str | None, role: str = role) -> list[str | None]:
-                return list(with_role(dict(zip(PARTS, written, strict=True)), role, column).values())
-
-            choice.input(put_column, [choice, *self.parts], self.parts, **BRIEFLY)
+        shown = [self.roles[role] for role in ROLES]
 
         def show_roles(*written: str | None) -> list[str]:
             roles = roles_in(dict(zip(PARTS, written, strict=True)))
             return [roles[role] for role in ROLES]
 
+        for role, choice in self.roles.items():
+
+            def put_column(column: str | None, *written: str | None, role: str = role) -> list[str | None]:
+                return list(with_role(dict(zip(PARTS, written, strict=True)), role, column).values())
+
+            placed = choice.input(put_column, [choice, *self.parts], self.parts, **BRIEFLY)
+            placed.then(show_roles, self.parts, shown, **QUIET)  # also where nothing that is written changed
+
         changes = [self.fields[f"template.{part}"].change for part in WRITTEN]
-        gr.on(changes, show_roles, self.parts, [self.roles[role] for role in ROLES], **QUIET, **LATEST)
+        gr.on(changes, show_roles, self.parts, shown, **QUIET, **LATEST)
 
 
 def _choices(first: PromptTemplate) -> Fields:
     """A path into a column can be written, too."""
-    roles = roles_in(first.model_dump())
+    written = first.model_dump()
+    roles = roles_in(written) | {part: written[part] or "" for part in NAMED}
     made: Fields = {}
     with gr.Row():
         for role, label in LABELS.items():
