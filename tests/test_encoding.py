@@ -238,6 +238,18 @@ def test_plain_text_is_learned_as_a_whole_with_the_end_of_text(encoding_of):
     assert example.input_ids[: len(asked)] == asked
 
 
+def test_equal_answers_are_equal_tokens_in_lists_of_their_own(encoding_of):
+    encoding = encoding_of("chatml")
+    chats = [
+        [{"role": "user", "content": f"Row {number % 2}?"}, {"role": "assistant", "content": "yes"}]
+        for number in range(4)
+    ]
+    first, _, third, _ = encoding.encode(chats)
+    assert first == third == encoding.encode([chats[0]])[0]
+    third.input_ids.clear()
+    assert first == encoding.encode([chats[0]])[0]
+
+
 def test_many_conversations_at_once_are_encoded_as_each_alone(encoding_of):
     encoding = encoding_of("chatml")
     together = encoding.encode(CONVERSATIONS.values())
