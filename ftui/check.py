@@ -158,6 +158,7 @@ def token_numbers(examples: Examples, max_length: int) -> dict[str, Any]:
         "cut_rows": cut_rows,
         "lost": int(cut.sum()),
         "nothing_learned": len(examples.left_out),
+        "spread": {"tokens": _spread(lengths), "trained": _spread(np.sort(trained))},
         "histogram": _histogram(lengths),
         "worst": {
             "longest": _worst(numbers, whole, WORST),
@@ -175,6 +176,13 @@ def _worst(numbers: np.ndarray, amounts: np.ndarray, count: int) -> list[int]:
 def _quantile(ordered: np.ndarray, share: float) -> int:
     """The smallest length that at least this share of the rows does not exceed."""
     return int(ordered[max(0, -(-len(ordered) * round(share * 100) // 100) - 1)]) if len(ordered) else 0
+
+
+def _spread(ordered: np.ndarray) -> dict[str, float]:
+    """What OpenAI's data preparation tells of a distribution; its outer numbers, called p5 and p95 there, are p10 and p90."""
+    mean = round(float(ordered.mean()), 1) if len(ordered) else 0
+    ends = {"min": int(ordered[0]), "max": int(ordered[-1])} if len(ordered) else {"min": 0, "max": 0}
+    return ends | {"mean": mean} | {f"p{share}": _quantile(ordered, share / 100) for share in (10, 50, 90)}
 
 
 def _histogram(ordered: np.ndarray) -> list[dict[str, int]]:
@@ -248,6 +256,8 @@ def _numbers(found: dict[str, Any]) -> list[str]:
         f"{tokens['total']:,} tokens, {tokens['share']:.0%} of them learned.",
         f"Tokens a row: half have up to {tokens['p50']:,}, 95 % up to {tokens['p95']:,}, the longest {tokens['max']:,}; "
         f"{tokens['cut_rows']:,} rows are cut at {tokens['max_length']:,}.",
+        "Learned tokens a row: {min:,} to {max:,}, {mean:,} on average; a tenth up to {p10:,}, half up to {p50:,}, "
+        "nine tenths up to {p90:,}.".format(**tokens["spread"]["trained"]),
     ]
     return [*lines, found["plan"]["sentence"], found["plan"]["basis"]] if found["plan"] else lines
 

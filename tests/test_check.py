@@ -53,6 +53,14 @@ def test_token_numbers_count_what_is_left_and_show_how_long_it_was():
     assert found["worst"]["most_cut"] == [9] and found["worst"]["nothing_learned"] == [10]
 
 
+def test_how_tokens_and_learned_tokens_are_spread_over_the_rows():
+    rows = [(number, 10 * (number + 1), number + 1, 0) for number in range(10)]
+    found = token_numbers(Examples(ANY_ROWS, part(*rows), part(), part(), [], ()), 100)["spread"]
+    assert found["trained"] == {"min": 1, "max": 10, "mean": 5.5, "p10": 1, "p50": 5, "p90": 9}
+    assert found["tokens"] == {"min": 10, "max": 100, "mean": 55.0, "p10": 10, "p50": 50, "p90": 90}
+    assert token_numbers(Examples(ANY_ROWS, part(), part(), part(), [], ()), 100)["spread"]["tokens"]["max"] == 0
+
+
 def test_the_histogram_holds_every_row_once():
     rows = [(number, length, 1, 0) for number, length in enumerate([1, 2, 3, 40, 41, 60])]
     found = token_numbers(Examples(ANY_ROWS, part(*rows), part(), part(), [], ()), 100)
