@@ -28,6 +28,7 @@ _BOILERPLATE = 10  # characters
 # What ended prompts and answers before there were chat templates.
 _MARK = re.compile(r"\s*(?:#{2,}|[-=]+>|\b(?:END|STOP))\s*$")
 _BLANK_FIRST = r"^ \S"  # one blank, as OpenAI's completions began; more than one is how code is indented
+_SHARES = {"prompt": "{share} of the prompts", "answer": "{share} of the answers"}
 _CAPITALS = r"^(?:\P{Ll}*\p{Lu}){10}\P{Ll}*$"  # ten capitals and no small letter
 
 _REFUSAL = (
@@ -167,7 +168,7 @@ def _capitals(rows: Rows, numbers: np.ndarray, sides: list[tuple[str, str, pa.Ch
     found = [(side, template, pc.match_substring_regex(texts, _CAPITALS).to_numpy()) for side, template, texts in sides]
     found = [(side, template, loud) for side, template, loud in found if loud.mean() > 1 / 3]
     if found:
-        said = " and ".join(f"{loud.mean():.0%} of the {side}s" for side, _, loud in found)
+        said = " and ".join(_SHARES[side].format(share=f"{loud.mean():.0%}") for side, _, loud in found)
         columns = {name for _, template, _ in found for name in names(parse(template)) if name in rows.columns}
 
         def lower(row: dict[str, object]) -> dict[str, object]:
@@ -221,17 +222,17 @@ def _boilerplate(
     mark = _MARK.search(ends)
     if side == "prompt":
         begins, long_end = (text if len(text.split()) > 3 else "" for text in (begins, ends))
-        advice = "Who asks the model later has to write it, too: leave it away in the rows, and say it in the template instead."
+        sentence = "All prompts {words}. Who asks the model later has to write it, too: leave it away in the rows, and say it in the template instead."
     else:
         is_told = max(len(begins), len(ends)) >= _BOILERPLATE and not are_labels and not _is_json(texts[0].as_py())
         begins, long_end = (begins, ends) if is_told else ("", "")
-        advice = "That is learned in every row and teaches nothing: leave it away, unless it belongs to the answer."
+        sentence = "All answers {words}. That is learned in every row and teaches nothing: leave it away, unless it belongs to the answer."
     ends = long_end or (mark[0] if mark else "")
     if begins or ends:
         yield from warning(
             f"common_{side}_text",
             numbers.tolist(),
-            f"All {side}s {_both(begins, ends)}. {advice}",
+            sentence.format(words=_both(begins, ends)),
             _strip(template, rows, begins, ends),
         )
 

@@ -20,6 +20,8 @@ MISTAKES = {
     "lora.r: {r} is more than {layer} has directions. With lora.init_lora_weights: {init} choose at most {most}.": "lora.r: {r} es más que las direcciones que tiene {layer}. Con lora.init_lora_weights: {init} elige como mucho {most}.",
     "lora.target_modules: this model reads and writes words with the same weights, so {words} cannot be merged. Leave it out.": "lora.target_modules: este modelo lee y escribe palabras con los mismos pesos, así que {words} no se puede fusionar. Quítalo.",
     "training.report_to: {tracker} is not installed. Install it with pip, or choose none.": "training.report_to: {tracker} no está instalado. Instálalo con pip o elige none.",
+    "training.optim: {optimizer} cannot share an adapter (FSDP). Choose adamw_torch.": "training.optim: {optimizer} no puede repartir un adaptador (FSDP). Elige adamw_torch.",
+    "lora.init_lora_weights: this start needs the whole base in each process. Set it to true.": "lora.init_lora_weights: este comienzo necesita la base entera en cada proceso. Ponlo en true.",
     "training.optim: {optimizer} needs a GPU. Choose adamw_torch.": "training.optim: {optimizer} necesita una GPU. Elige adamw_torch.",
     "FTUI_PRICE_PER_HOUR must be dollars an hour such as 0.80, not “{said}”.": "FTUI_PRICE_PER_HOUR debe indicar dólares por hora, como 0.80, no «{said}».",
     # the adapter to start from

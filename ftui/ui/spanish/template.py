@@ -59,6 +59,7 @@ TEMPLATE = {
     "Instructions in “{asked}”, answers in “{answered}” (Alpaca).": "Instrucciones en «{asked}», respuestas en «{answered}» (Alpaca).",
     "Instructions in “{asked}” with “{extra}”, answers in “{answered}” (Alpaca).": "Instrucciones en «{asked}» con «{extra}», respuestas en «{answered}» (Alpaca).",
     "Earlier turns in “{history}” come before them and are learned, too.": "Los turnos anteriores de «{history}» van antes y también se aprenden.",
+    "Questions in “{asked}”, answers step by step in “{steps}”. All steps of a row are learned as one answer, a line each. “{verdict}” says which steps are right; it is not learned. Rows with a wrong step would be learned, too, and half an answer would teach to stop halfway: the doctor leaves them out with one click.": "Preguntas en «{asked}», respuestas paso a paso en «{steps}». Todos los pasos de una fila se aprenden como una sola respuesta, una línea cada uno. «{verdict}» dice qué pasos son correctos; no se aprende. Las filas con un paso erróneo también se aprenderían, y media respuesta enseñaría a parar a medias: el doctor las omite con un clic.",
     "Questions in “{asked}”, answers in “{answered}”.": "Preguntas en «{asked}», respuestas en «{answered}».",
     "Questions in “{asked}”, answers in “{answered}”, with “{context}” to answer from.": "Preguntas en «{asked}», respuestas en «{answered}», con «{context}» como base para responder.",
     "Prompts in “{asked}”, completions in “{answered}”.": "Preguntas en «{asked}», respuestas en «{answered}».",

@@ -12,6 +12,8 @@ WORDS = {
     "“{text}”": "«{text}»",
     "{{{{{name}}}}}": "{{{{{name}}}}}",
     "{words}, {others}": "{words}, {others}",
+    "{share} of the prompts": "el {share} de las preguntas",
+    "{share} of the answers": "el {share} de las respuestas",
     "{words} and {others}": "{words} y {others}",
     "{words} or {others}": "{words} o {others}",
     "{name}, line {number}: {reason}": "{name}, línea {number}: {reason}",
