@@ -93,7 +93,7 @@ def _measured(
         trainer.add_callback(_clock(seconds))
         trainer.train()
     trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    choice = planned.choice._replace(tokens=int(trainer.tokens), recomputed=recomputed_layers(trained))
+    choice = planned.choice._replace(tokens=int(trainer.room.tokens), recomputed=recomputed_layers(trained))
     trainer.optimizer = trainer.lr_scheduler = None
     trainer.accelerator.free_memory()
     report("Rehearsing: a few words of a reply.")

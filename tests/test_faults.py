@@ -34,7 +34,7 @@ from ftui.train import complete_checkpoints
 from ftui.train.checkpoints import step_of
 from ftui.train.coach import advice
 from ftui.train.reporter import Reporter
-from ftui.train.trainer import SHORTEST, shorten_rows, split_rows
+from ftui.train.room import SHORTEST, shorten_rows, split_rows
 from tests import tiny
 from tests.sittings import Nursery, Sitting
 

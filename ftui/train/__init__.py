@@ -28,8 +28,10 @@ from ftui.train.checkpoints import (
     step_of,
 )
 from ftui.train.from_adapter import start_of, with_start
+from ftui.train.recompute import recomputed_layers
 from ftui.train.reporter import RESULTS, NotANumber, Reporter, callback_of, stopping
-from ftui.train.trainer import NoRoom, build_trainer, recomputed_layers
+from ftui.train.room import NoRoom
+from ftui.train.trainer import build_trainer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -1,0 +1,69 @@
+"""What a run's settings are for trl's trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftui.attention import PACKABLE
+from ftui.config import RunConfig
+from ftui.device import this_device
+from ftui.examples import Examples
+from ftui.ranks import Ranks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from trl import SFTConfig
+
+
+def arguments_of(
+    config: RunConfig, model: PreTrainedModel, examples: Examples, folder: Path, ranks: Ranks, is_whole: bool
+) -> SFTConfig:
+    """`is_whole`: a batch holds all rows of a step, which the trainer carries out in passes of its own."""
+    from trl import SFTConfig
+
+    device, settings = this_device(), config.training
+    every = settings.check_every(len(examples.train), ranks.count)
+    checks = (
+        {"eval_strategy": "steps", "eval_steps": every, "load_best_model_at_end": True} if examples.validation else {}
+    )
+    values = settings.model_dump(exclude={"eval_steps", "max_length", "gradient_checkpointing", "completion_only_loss"})
+    if is_whole:
+        rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+        values |= {"per_device_train_batch_size": rows, "gradient_accumulation_steps": 1}
+    if ranks.share_base:
+        values["fsdp"] = True  # FSDP2, by layers, whole checkpoints
+    arguments = SFTConfig(
+        output_dir=str(folder),
+        **values,
+        **checks,
+        per_device_eval_batch_size=settings.per_device_train_batch_size,
+        save_strategy="steps",
+        save_steps=every,
+        # Rows lie side by side, unpadded; they are cut to max_length before they come here.
+        padding_free=model.config.model_type in PACKABLE,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        # FSDP's own would give the layers other names, under which peft finds no adapter to save.
+        activation_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing=False,
+        bf16=device.bf16,
+        fp16=device.kind == "cuda" and not device.bf16,
+        use_cpu=device.kind == "cpu",
+        logging_nan_inf_filter=False,
+        dataloader_pin_memory=device.kind == "cuda",
+        ddp_broadcast_buffers=False,  # they are the same, and a rank that gave up would wait for them
+        disable_tqdm=True,
+    )
+    if ranks.share_base:
+        arguments.fsdp_plugin_args["mixed_precision_policy"] = _precision_of_shares()
+    return arguments
+
+
+def _precision_of_shares() -> Any:
+    """The adapter is kept and its gradients are summed in fp32, and multiplied in the type of the base. Another type would
+    turn packed 4-bit weights into other numbers."""
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    return MixedPrecisionPolicy(param_dtype=this_device().dtype, reduce_dtype=torch.float32)
