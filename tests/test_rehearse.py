@@ -204,7 +204,7 @@ def test_the_step_chosen_for_a_small_device_is_the_step_that_was_asked_for(value
     trainer, loss, gradients = step_of(config, tmp_path, None)
     chosen, chosen_loss, chosen_gradients = step_of(config, tmp_path, Choice(70, 1, 2))
     assert recomputed_layers(trainer.model) == 0 and recomputed_layers(chosen.model) == 1
-    assert chosen.args.per_device_train_batch_size == 8 and chosen.tokens == 70
+    assert chosen.args.per_device_train_batch_size == 8 and chosen.room.tokens == 70
     assert chosen_loss == pytest.approx(loss, rel=2e-3) and loss > 1
     assert chosen_gradients.keys() == gradients.keys() and gradients
     for name, gradient in gradients.items():
