@@ -35,7 +35,7 @@ def model_card(
         f"- Data: {data_name(config)}, {len(examples.train)} training rows, sha256 {examples.sha256[:16]}…",
         f"- {trained.steps} steps, LoRA rank {config.lora.r}, learning rate {config.training.learning_rate:g}, {precision(config)}",
         *([f"- It goes on from the adapter of {Path(config.adapter).name}."] if config.adapter else []),
-        f"- Merge into the {proof['base_weights']} weights: {proof_sentence(proof)}",
+        f"- Merge into the base's weights ({proof['base_weights']}): {proof_sentence(proof)}",
         "- Not for decisions that matter without a person who checks: it may be wrong.",
         "",
     ]

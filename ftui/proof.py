@@ -58,7 +58,12 @@ def merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, examples
         proof = other if is_better else merged("original", None)
     level = "warning" if _loses(proof) else "info"
     run.write("proof.json", json.dumps(proof, indent=1))
-    run.log("message", f"Merged into the {proof['base_weights']} weights: {proof_sentence(proof)}", level, proof=proof)
+    run.log(
+        "message",
+        f"Merged into the base's weights ({proof['base_weights']}): {proof_sentence(proof)}",
+        level,
+        proof=proof,
+    )
     return proof
 
 

@@ -293,7 +293,7 @@ def test_numbers_are_written_as_the_language_writes_them():
 
 def test_sentences_one_after_another_are_told_apart():
     assert said_in_spanish(
-        "{rows} of validation and test (2 of the test) have a prompt that is also trained on, so the score would be too good. "
+        "{rows} of validation and test (2 of the test): the prompt is trained on, too, so the score would be too good. "
         "Leave repeated prompts out.".replace("{rows}", some_rows([4, 8]))
     ).endswith("así que la puntuación sería demasiado buena. Omite las preguntas repetidas.")
     assert said_in_spanish("Nobody knows this. The disk is full. It does not fit. Nor this.") == (
@@ -316,9 +316,9 @@ def test_a_plan_and_a_proof_are_said_in_spanish_to_their_end():
     )
     assert (
         said_in_spanish(
-            "Merged into the original weights: 99.1% of 812 held-out tokens are the same, loss 0.1234 with the adapter and 0.1240 merged."
+            "Merged into the base's weights (original): 99.1% of 812 held-out tokens are the same, loss 0.1234 with the adapter and 0.1240 merged."
         )
-        == "Fusionado con los pesos originales: coinciden 99,1% de 812 tokens apartados, pérdida 0,1234 con el adaptador y 0,1240 fusionado."
+        == "Fusionado con los pesos de la base (originales): coinciden 99,1% de 812 tokens apartados, pérdida 0,1234 con el adaptador y 0,1240 fusionado."
     )
 
 

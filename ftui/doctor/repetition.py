@@ -97,7 +97,7 @@ def _leakage(template: PromptTemplate, rows: Rows, survey: Survey, again: list[l
     yield from say(
         "leakage",
         survey.numbers(leaked),
-        f"{{rows}} of validation and test ({tests} of the test) have a prompt that is also trained on, so the score would be too good. "
+        f"{{rows}} of validation and test ({tests} of the test): the prompt is trained on, too, so the score would be too good. "
         + (
             f"Keep rows with the same “{column}” on one side (split.group: {column}), or leave repeated prompts out."
             if column

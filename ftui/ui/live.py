@@ -238,7 +238,7 @@ def report_html(report: dict[str, Any], title: str, voice: Voice, proof: dict[st
 
 def _merge_sentence(proof: dict[str, Any], voice: Voice) -> str:
     return voice(
-        "Merged into the {weights} weights and compared: {same} of {tokens} held-out tokens are the same; loss {before} with the adapter, {after} merged.",
+        "Merged into the base's weights ({weights}) and compared: {same} of {tokens} held-out tokens are the same; loss {before} before, {after} merged.",
         weights=voice(proof["base_weights"]),
         same=f"{proof['top1_agreement']:.1%}",
         tokens=proof["tokens"],

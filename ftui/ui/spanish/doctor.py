@@ -71,7 +71,7 @@ DOCTOR = {
     "{rows} ask {words} with different answers. If only one is right, keep that; if all are, nothing is wrong, but an exact score cannot reach 100 %.": "{rows}: preguntan {words} con respuestas distintas. Si solo una es correcta, deja esa; si lo son todas, no pasa nada, pero la puntuación exacta no puede llegar al 100 %.",
     "the same": "lo mismo",
     "{count} things twice or more,": "{count} cosas dos veces o más,",
-    "{rows} of validation and test ({tests} of the test) have a prompt that is also trained on, so the score would be too good.": "{rows} de validación y prueba ({tests} de la prueba): su pregunta también está en el entrenamiento, así que la puntuación sería demasiado buena.",
+    "{rows} of validation and test ({tests} of the test): the prompt is trained on, too, so the score would be too good.": "{rows} de validación y prueba ({tests} de la prueba): su pregunta también está en el entrenamiento, así que la puntuación sería demasiado buena.",
     "Keep rows with the same “{column}” on one side (split.group: {column}), or leave repeated prompts out.": "Mantén en un lado las filas con el mismo «{column}» (split.group: {column}) u omite las preguntas repetidas.",
     "Leave repeated prompts out.": "Omite las preguntas repetidas.",
     # what one click mends

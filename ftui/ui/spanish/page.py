@@ -181,7 +181,7 @@ PAGE = {
     "Tuned": "Afinado",
     "{rows} rows kept out of training, greedy decoding, both models in the precision of training.": "{rows} filas fuera del entrenamiento, decodificación voraz, ambos modelos en la precisión del entrenamiento.",
     "Difference {mean}, 95 % interval {low} to {high}.": "Diferencia {mean}, intervalo del 95 %: {low} a {high}.",
-    "Merged into the {weights} weights and compared: {same} of {tokens} held-out tokens are the same; loss {before} with the adapter, {after} merged.": "Fusionado con los pesos {weights} y comparado: coinciden {same} de {tokens} tokens apartados; pérdida {before} con el adaptador, {after} fusionado.",
+    "Merged into the base's weights ({weights}) and compared: {same} of {tokens} held-out tokens are the same; loss {before} before, {after} merged.": "Fusionado con los pesos de la base ({weights}) y comparado: coinciden {same} de {tokens} tokens apartados; pérdida {before} con el adaptador, {after} fusionado.",
     "original": "originales",
     "rounded as in training": "redondeados como al entrenar",
     # presets

@@ -35,7 +35,7 @@ RUNS = {
     "This run has no test rows to compare on: its split keeps none, or evaluation.limit is 0.": "Este entrenamiento no tiene filas de prueba con las que comparar: su partición no aparta ninguna, o evaluation.limit es 0.",
     "Merging the adapter into the 16-bit base.": "Fusionando el adaptador con la base de 16 bits.",
     "On the original weights: {reason} Trying the weights as they were in training.": "Con los pesos originales: {reason} Se prueban los pesos como estaban al entrenar.",
-    "Merged into the {words} weights: {reason}": "Fusionado con los pesos {words}: {reason}",
+    "Merged into the base's weights ({words}): {reason}": "Fusionado con los pesos de la base ({words}): {reason}",
     "{same} of {tokens} held-out tokens are the same, loss {before} with the adapter and {after} merged.": "coinciden {same} de {tokens} tokens apartados, pérdida {before} con el adaptador y {after} fusionado.",
     "Merged, but not compared with what was trained: {words}.": "Fusionado, pero no comparado con lo entrenado: {words}.",
     "not compared with what was trained, because {words}.": "no comparado con lo entrenado, porque {words}.",

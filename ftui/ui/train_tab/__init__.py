@@ -28,14 +28,14 @@ def train_tab(
     `fields`: all inputs that make a run, those of the tabs before this one and the settings that are drawn here.
     """
     with gr.Row():
-        with gr.Column(scale=1):
+        with gr.Column(scale=2, min_width=340):
             questions = Questions()
             estimate = Estimate(trainer, preview)
             controls = Controls(trainer, preview)
             waiting = Waiting(trainer)
             draw_settings(fields)
             yaml = Yaml()
-        with gr.Column(scale=2):
+        with gr.Column(scale=3):
             view = View()
 
     form = Form(fields)
