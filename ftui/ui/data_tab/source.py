@@ -35,7 +35,7 @@ class Source:
             label=say("CSV, JSON, JSONL, Parquet or text"),
             file_types=FILE_TYPES,
             file_count="multiple",
-            height=120,
+            height=150,
             elem_id="upload",
         )
         with gr.Accordion(say("Paste rows"), open=False):
