@@ -22,6 +22,7 @@ from ftui.template import PromptTemplate
 # The same language; read eight times as fast where PyYAML was built with libyaml, which a list of 200 runs notices.
 SafeLoader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 PRESETS_DIR = Path(__file__).parents[1] / "presets"
+FEWEST_ROWS = 20  # held out, for a verdict
 
 
 def _number(value: object) -> object:

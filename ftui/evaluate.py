@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ftui.config import RunConfig
+from ftui.config import FEWEST_ROWS, RunConfig
 from ftui.encoding import Encoding
 from ftui.examples import Example
 from ftui.replies import Progress, Reply, answer_losses, reply_to_all
@@ -19,7 +19,6 @@ from ftui.replies import Progress, Reply, answer_losses, reply_to_all
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FEWEST_ROWS = 20
 RESAMPLES = 2000
 SHORT_ANSWER = 64
 
@@ -153,6 +152,8 @@ def report_markdown(report: dict[str, Any]) -> str:
         f"Difference in {report['metric']}: {difference['mean']:+.3f}, 95 % interval {difference['low']:+.3f} to "
         f"{difference['high']:+.3f}, over {report['rows']} held-out rows; greedy decoding.",
     ]
+    if report["verdict"] == "too few rows":
+        lines[-1] += f" These are too few rows to tell it from chance; it takes {FEWEST_ROWS}."
     return "\n".join(lines) + "\n"
 
 

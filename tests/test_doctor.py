@@ -34,7 +34,7 @@ def tokenizer(tiny_model):
 def check(tokenizer):
     """Problems by code, of rows or of a source, with the rows they were found in."""
 
-    def examined(rows, template=PAIR, chat_template="auto", change=None, split=None, **training):
+    def examined(rows, template=PAIR, chat_template="auto", change=None, split=None, limit=0, **training):
         rows = Rows.from_list(rows) if isinstance(rows, list) else rows
         config = RunConfig.parse(
             {
@@ -43,6 +43,7 @@ def check(tokenizer):
                 "template": template,
                 "split": split or {"validation": 5, "test": 5, "seed": 1},
                 "training": {"max_length": 512, **training},
+                "evaluation": {"limit": limit},  # where nothing is compared, few test rows are no fault
             }
         )
         encoding = Encoding(tokenizer, chat_template)
@@ -239,6 +240,31 @@ def test_one_answer_or_one_prompt_for_all_is_an_error(check):
     assert check([{**row, "answer": "Yes."} for row in pairs(80)])["same_completions"].severity == "error"
     found = check([{**row, "text": "Say something."} for row in pairs(80)])
     assert found["same_prompts"].count == 80 and "leakage" not in found
+
+
+@pytest.mark.parametrize(
+    ("split", "advice"),
+    [
+        ({}, "Set split.test to 20 (Data"),
+        ({"test": 19}, "Set split.test to 20 (Data"),
+        ({"test": 0.2, "validation": 0}, "Set split.test to 20 (Data"),
+        ({"test": "0:12"}, "Add rows, and hold"),
+    ],
+)
+def test_too_few_test_rows_for_a_verdict_are_told_before_the_training(check, split, advice):
+    found = check(pairs(80), split=split or {"seed": 1}, limit=100)["few_test_rows"]
+    assert found.severity == "warning" and f"The test has {found.count} of the 20 rows" in found.message
+    assert advice in found.message and found.fix is None
+
+
+def test_the_advice_for_more_test_rows_leaves_enough_to_learn_from_and_helps(check):
+    assert "Add rows" in check(pairs(28), limit=100)["few_test_rows"].message
+    assert check(pairs(80), split={"test": 20, "validation": 8, "seed": 1}, limit=100) == {}
+
+
+@pytest.mark.parametrize(("split", "limit"), [({"test": 0}, 100), ({}, 0), ({}, 12)])
+def test_nothing_is_said_of_test_rows_where_no_verdict_is_asked_for(check, split, limit):
+    assert "few_test_rows" not in check(pairs(80), split=split or {"seed": 1}, limit=limit)
 
 
 def test_too_few_rows_to_learn_from_are_an_error_below_ten_and_a_warning_below_fifty(check):

@@ -79,6 +79,7 @@ def test_the_verdict_may_be_against_the_tuned_model(config, encoding, before, af
     )
     assert report["verdict"] == expected
     assert expected.split()[0] in headline(report).lower()
+    assert ("too few rows to tell" in report_markdown(report)) == (expected == "too few rows")
 
 
 def test_long_answers_are_judged_by_their_loss_where_lower_is_better(config, encoding):

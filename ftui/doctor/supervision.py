@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from ftui.config import RunConfig
+from ftui.config import FEWEST_ROWS, RunConfig
 from ftui.dataset import Rows
 from ftui.doctor.problem import Problem, error, leave_out, warning
 from ftui.doctor.survey import Mark, Survey
@@ -80,6 +80,7 @@ class Arrival:
 
 def look_at_supervision(config: RunConfig, encoding: Encoding, rows: Rows, survey: Survey) -> Iterator[Problem]:
     yield from _number_of_rows(survey)
+    yield from _test_rows(config, survey)
     yield from _cut(config.training.max_length, rows, survey)
     yield from _dropped(rows, survey)
     yield from error(
@@ -112,6 +113,27 @@ def _number_of_rows(survey: Survey) -> Iterator[Problem]:
             numbers,
             f"There are {len(numbers)} rows to learn from. {ENOUGH} good ones are a start; doubling them helps most.",
         )
+
+
+def _test_rows(config: RunConfig, survey: Survey) -> Iterator[Problem]:
+    """Too few for a verdict, said before the training. Whoever asks for fewer answers than that wants none."""
+    train, held_out = (survey.numbers((survey.parts == part).nonzero()[0]) for part in (0, 2))
+    missing = FEWEST_ROWS - len(held_out)
+    if missing <= 0 or config.evaluation.limit < FEWEST_ROWS:
+        return
+    asked = config.split.test
+    is_number = not isinstance(asked, str) and not config.split.column
+    enough = max(FEWEST_ROWS, asked + missing if isinstance(asked, int) else 0) if is_number else 0
+    yield from warning(
+        "few_test_rows",
+        held_out,
+        f"The test has {len(held_out)} of the {FEWEST_ROWS} rows that a verdict takes, so the run would end without one. "
+        + (
+            f"Set split.test to {enough} (Data → Advanced: reading and splitting)."
+            if is_number and len(train) - missing >= FEW
+            else "Add rows, and hold more of them back."
+        ),
+    )
 
 
 def _cut(max_length: int, rows: Rows, survey: Survey) -> Iterator[Problem]:
