@@ -520,6 +520,18 @@ def test_secrets_are_counted_never_repeated_and_replaced(check):
         ("Call (415) 555-0134.", "Call [phone number]."),
         ("IBAN DE89 3704 0044 0532 0130 00, please", "IBAN [account number], please"),
         ("Card 4539 1488 0343 6467 expires", "Card [card number] expires"),
+        ("Card 4111 1111 1111 1111, 4111-1111-1111-1111", "Card [card number], [card number]"),
+        ("Ruf 030 12345678 an, oder (030) 123 45 67.", "Ruf [phone number] an, oder [phone number]."),
+        ("0171 2345678 und 0171/2345678, 01712345678", "[phone number] und [phone number], [phone number]"),
+        ("06221 12 34-56 oder 040 12 34 56 78", "[phone number] oder [phone number]"),
+        ("Llama al 612 345 678 o al 91 123 45 67.", "Llama al [phone number] o al [phone number]."),
+        ("612 34 56 78, 912 345 678", "[phone number], [phone number]"),
+        ("au 06 12 34 56 78 ou 06.12.34.56.78", "au [phone number] ou [phone number]"),
+        ("020 7946 0958, 01632 960123 or 07700900123", "[phone number], [phone number] or [phone number]"),
+        ("Tel.-Nr.: 03012345678, teléfono 612345678", "Tel.-Nr.: [phone number], teléfono [phone number]"),
+        ("0034 612 345 678, (+34) 612 345 678", "[phone number], [phone number]"),
+        ("Order by our customer Ana: 030 12345678", "Order by our customer Ana: [phone number]"),
+        ("Ana, 030 12345678, ana.b@mail-of-ours.org", "Ana, [phone number], [e-mail]"),
     ],
 )
 def test_personal_data_is_found_and_replaced(text, left):
@@ -536,6 +548,13 @@ def test_personal_data_is_found_and_replaced(text, left):
         "355909190063-746 = 355909189317",
         "@name wrote a @decorator in 3.14159265358979",
         "0.1234567890123456 and 192.168.100.200",
+        "08/30/2015 12:30, 2024-05-17 09:30:00, 05.06.2024 and 0900-1730",
+        "Order 012-3456789, Bestellnummer 0123 4567890, pedido 612 345 678",
+        "ISBN 0-306-40615-2, 0306406152, 978-3-16-148410-0 and 0 306 40615 2",
+        "It costs 612 345 678 €, 612.345.678 or $ 912 345 678",
+        "Id 612345678, I tell you: 987654321, 1679433381 seconds, 123456789 and 33011356",
+        "000 000 000, 734 000 000 euros, 612 345 678 people, 960-480-120 = 360, 4000-4999 and 1000 2000 3000",
+        "0171 2345678.50 and 1 234 567 890 and 12 345 678 901",
     ],
 )
 def test_numbers_and_examples_are_not_personal_data(text):

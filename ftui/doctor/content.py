@@ -44,7 +44,30 @@ _EMAIL = re.compile(
     re.ASCII,
 )
 _PHONE = re.compile(
-    r"(?<![\w+.,-])(?:\+\d{1,3}[ .()/-]{0,2}(?:\d[ .()/-]{0,2}){6,12}\d|\(\d{3}\) ?\d{3}[ -]\d{4}|[2-9]\d{2}[-.][2-9]\d{2}[-.]\d{4})(?![\w-])"
+    r"(?<![\w+.,-])(?:(?:\(?\+\d{1,3}|(?<!\d )00[1-9]\d{0,2} )[ .()/-]{0,2}(?:\d[ .()/-]{0,2}){6,12}\d"
+    r"|\(\d{3}\) ?\d{3}[ -]\d{4}|[2-9]\d{2}[-. ][2-9]\d{2}[-. ]\d{4})(?![\w-])"
+)
+# As people write them at home, without a country: longer than a date, and cut otherwise than prices and order numbers.
+_NATIONAL = re.compile(
+    r"(?<![\w+.,/$€£#-])(?<![$€£#] )(?:"
+    r"0[1-9]([ .-])\d\d(?:\1\d\d){3}"  # France
+    r"|(?:\(0[1-9]\d{1,4}\) ?|0[1-9]\d{1,4}(?: ?/ ?|[ -]))"  # Germany, United Kingdom: an area, then the number
+    r"(?:\d{6,8}|\d{3,4}[ -]\d{3,4}|\d{2,4}(?:[ -]\d{2,3}){2,3}|\d{3,6}-\d{1,4})"
+    r"|0[2-9] \d{4} \d{4}"
+    r"|(?:[67]\d\d|9[1-9]\d) \d{3} (?!000)\d{3}"  # Spain
+    r"|[6-9]\d\d([ -])\d\d\2\d\d\2\d\d|9\d([ -])\d{3}\3\d\d\3\d\d"
+    r"|01[567]\d{8,9}|07\d{9}|0[67]\d{8}|\d{9,12}"
+    r")(?![\w-]|[.,/]\d| ?[€$£%]| (?:EUR|USD|GBP|[Ee]uros?|dollars?|pounds?|people|inhabitants|habitantes|personas|Einwohner|km|kg|m²)\b)"
+)
+_TOLD_AS_PHONE = re.compile(
+    r"\b(?:tel\b|tele(?:ph|f)o|teléf|tél\b|télép|phone|mobile?\b|móvil|movil\b|handy\b|fax\b|whatsapp|cell\b)",
+    re.IGNORECASE,
+)
+_TOLD_AS_OTHER = re.compile(
+    r"(?:#|\b(?:isbn|ean|upc|issn|doi|ids?|ref|sku|vat|ust|order|invoice|receipt|tracking|serial|article|ticket|customer"
+    r"|bestell|rechnung|auftrag|artikel|kunden|sendung|pedido|factura|referencia|commande|facture|référence)\w*)"
+    r"[\W_]*(?:(?:numbers?|nummer|número|numero|no|nr|id)\b[\W_]*)?$",
+    re.IGNORECASE,
 )
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 _CARD = re.compile(
@@ -253,22 +276,37 @@ def _personal(text: str) -> Iterator[tuple[int, int, str]]:
         ("account number", _IBAN, _is_iban),
         ("card number", _CARD, _is_card),
         ("phone number", _PHONE, None),
+        ("phone number", _NATIONAL, _is_national),
     ):
         for match in pattern.finditer(text) if pattern else ():
-            if (holds is None or holds(match[0])) and all(
+            if (holds is None or holds(match)) and all(
                 match.end() <= start or end <= match.start() for start, end in taken
             ):
                 taken.append(match.span())
                 yield *match.span(), what
 
 
-def _is_iban(text: str) -> bool:
-    compact = text.replace(" ", "")
+def _is_iban(match: re.Match[str]) -> bool:
+    compact = match[0].replace(" ", "")
     return 15 <= len(compact) <= 34 and int("".join(str(int(each, 36)) for each in compact[4:] + compact[:4])) % 97 == 1
 
 
-def _is_card(text: str) -> bool:
+def _is_card(match: re.Match[str]) -> bool:
     """Luhn's check digit."""
-    digits = [int(each) for each in reversed(text) if each.isdigit()]
+    digits = [int(each) for each in reversed(match[0]) if each.isdigit()]
     doubled = [digit if place % 2 == 0 else sum(divmod(2 * digit, 10)) for place, digit in enumerate(digits)]
-    return 13 <= len(digits) <= 19 and len(set(digits)) > 2 and sum(doubled) % 10 == 0
+    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and sum(doubled) % 10 == 0
+
+
+def _is_national(match: re.Match[str]) -> bool:
+    """By its length, and by what is said before it; in one piece only mobile numbers speak for themselves."""
+    digits = [int(each) for each in match[0] if each.isdigit()]
+    before = match.string[max(0, match.start() - 24) : match.start()]
+    if not 9 <= len(digits) <= 12 or len(set(digits)) < 3:
+        return False
+    if _TOLD_AS_PHONE.search(before):
+        return True
+    in_one_piece = match[0].isdigit()
+    is_mobile = re.match(r"01[567]|07\d{9}|0[67]\d{8}$", match[0])
+    is_isbn = len(digits) == 10 and sum((10 - place) * digit for place, digit in enumerate(digits)) % 11 == 0
+    return not _TOLD_AS_OTHER.search(before) and not (in_one_piece and (is_isbn or not is_mobile))
