@@ -601,6 +601,8 @@ def test_every_fix_changes_exactly_the_rows_it_names(check):
     table = Rows.from_list(rows)
     found = check(table)
     assert {"empty_field", "secrets", "contradictions", "duplicates"} <= set(found)
+    assert found["empty_field"].fix.title == "Leave out 1 row: an empty field"
+    assert len({problem.fix.title for problem in found.values()}) == len(found)
     for problem in found.values():
         fixed = list(apply_fix(table, problem))
         if problem.fix.mend is None:
@@ -822,7 +824,7 @@ def test_the_docs_name_every_code_and_no_other():
     code = "\n".join(path.read_text("utf-8") for path in (home / "ftui" / "doctor").glob("*.py"))
     calls = r'(?:error|warning|say|Problem)\(\s*f?"([a-z_{}]+)"'
     said = {name for name in re.findall(calls, code) if "{" not in name} | set(shape._SENTENCES)
-    said |= {name for name, _ in shape._LEFT_OUT.values()} | {
+    said |= {name for name, *_ in shape._LEFT_OUT.values()} | {
         "common_prompt_text",
         "common_answer_text",
         "unreadable_line",

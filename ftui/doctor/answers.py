@@ -135,7 +135,7 @@ def _refusals(rows: Rows, numbers: np.ndarray, answers: pa.ChunkedArray) -> Iter
             refused,
             f"{{rows}}: the answer declines (“As an AI …”, “No puedo …”): {share:.1%} of all. A model learns that quickly. "
             "Keep as many as there will be such requests.",
-            leave_out(rows, refused),
+            leave_out(rows, refused, "answers that decline"),
         )
 
 
@@ -154,7 +154,7 @@ def _lengths(rows: Rows, numbers: np.ndarray, answers: pa.ChunkedArray) -> Itera
             odd,
             f"{{rows}}: the answer is far longer or shorter than the others (half have up to {np.exp(middle) - 1:,.0f} characters). "
             "See whether something was cut off or got in.",
-            leave_out(rows, odd),
+            leave_out(rows, odd, "answers of an odd length"),
         )
 
 
@@ -223,17 +223,19 @@ def _boilerplate(
     if side == "prompt":
         begins, long_end = (text if len(text.split()) > 3 else "" for text in (begins, ends))
         sentence = "All prompts {words}. Who asks the model later has to write it, too: leave it away in the rows, and say it in the template instead."
+        title = "Remove what all prompts share"
     else:
         is_told = max(len(begins), len(ends)) >= _BOILERPLATE and not are_labels and not _is_json(texts[0].as_py())
         begins, long_end = (begins, ends) if is_told else ("", "")
         sentence = "All answers {words}. That is learned in every row and teaches nothing: leave it away, unless it belongs to the answer."
+        title = "Remove what all answers share"
     ends = long_end or (mark[0] if mark else "")
     if begins or ends:
         yield from warning(
             f"common_{side}_text",
             numbers.tolist(),
             sentence.format(words=_both(begins, ends)),
-            _strip(template, rows, begins, ends),
+            _strip(template, rows, begins, ends, title),
         )
 
 
@@ -270,7 +272,7 @@ def _is_json(text: str) -> bool:
         return False
 
 
-def _strip(template: str, rows: Rows, begins: str, ends: str) -> Fix | None:
+def _strip(template: str, rows: Rows, begins: str, ends: str, title: str) -> Fix | None:
     """Takes the text out of the columns that bring it, where the template shows which these are."""
     columns = [piece.name for piece in parse(template) if isinstance(piece, Placeholder)]
     if not columns or not {columns[0], columns[-1]} <= set(rows.columns):
@@ -280,7 +282,7 @@ def _strip(template: str, rows: Rows, begins: str, ends: str) -> Fix | None:
         first = {**row, columns[0]: _without(row[columns[0]], begins, "")}
         return {**first, columns[-1]: _without(first[columns[-1]], "", ends)}
 
-    return mend(rows, range(len(rows)), "Remove it", strip)
+    return mend(rows, range(len(rows)), title, strip)
 
 
 def _without(cell: object, begins: str, ends: str) -> object:

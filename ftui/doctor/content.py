@@ -205,7 +205,7 @@ def _scripts(rows: Rows, survey: Survey) -> Iterator[Problem]:
         "mixed_scripts",
         numbers,
         f"{{rows}} are not in {usual} letters like the others, or mix letters within a word ({others}). Leave out what does not belong here.",
-        leave_out(rows, numbers),
+        leave_out(rows, numbers, "other letters"),
     )
 
 
@@ -237,7 +237,7 @@ def _languages(rows: Rows, survey: Survey) -> Iterator[Problem]:
         numbers,
         f"{{rows}}: {', '.join(said)}, while most are in {' and '.join(dict.fromkeys(usual.values()))}. "
         + ("Leave them out, unless they are meant." if few else "See whether that is meant."),
-        leave_out(rows, numbers) if few else None,
+        leave_out(rows, numbers, "another language") if few else None,
     )
     pairs = [
         (place, pair[0] == pair[1])
@@ -251,7 +251,7 @@ def _languages(rows: Rows, survey: Survey) -> Iterator[Problem]:
             "answer_language",
             numbers,
             "{rows}: the answer is in another language than its prompt, unlike in the other rows.",
-            leave_out(rows, numbers),
+            leave_out(rows, numbers, "answers in another language"),
         )
 
 

@@ -66,10 +66,13 @@ def some_rows(numbers: Sequence[int], one: str = "row") -> str:
     return f"{len(numbers):,} {one}s ({listed})"
 
 
-def leave_out(rows: Rows, numbers: Iterable[int]) -> Fix:
-    """Rows of a separate validation or test file are not among `rows`, so they stay."""
+def leave_out(rows: Rows, numbers: Iterable[int], why: str) -> Fix:
+    """`why`: what these rows have, so that several fixes can be told apart by their titles.
+
+    Rows of a separate validation or test file are not among `rows`, so they stay.
+    """
     dropped = tuple(sorted(number for number in numbers if number < len(rows)))
-    return Fix(f"Leave out {_counted(dropped)}", dropped)
+    return Fix(f"Leave out {_counted(dropped)}: {why}", dropped)
 
 
 def mend(rows: Rows, numbers: Iterable[int], title: str, change: Callable[[Row], Row]) -> Fix:

@@ -22,7 +22,7 @@ def look_at_repetition(template: PromptTemplate, rows: Rows, survey: Survey) -> 
         "duplicates",
         numbers,
         "{rows}: the same prompt and answer as an earlier row. They weigh double.",
-        leave_out(rows, numbers),
+        leave_out(rows, numbers, "the same again"),
     )
     yield from _near(rows, survey, repeated)
     if survey.is_chat.any():
@@ -55,7 +55,7 @@ def _near(rows: Rows, survey: Survey, repeated: Iterable[int]) -> Iterator[Probl
         "near_duplicates",
         later,
         f"{{rows}}: nearly the same prompt and answer as an earlier row (such as {first}). They teach little and weigh double.{held_out}",
-        leave_out(rows, later),
+        leave_out(rows, later, "nearly the same again"),
     )
 
 
@@ -82,7 +82,7 @@ def _contradictions(rows: Rows, survey: Survey, again: list[list[int]]) -> Itera
         survey.numbers(place for group in groups for place in group),
         f"{{rows}} ask {_few(groups)} with different answers. If only one is right, keep that; "
         "if all are, nothing is wrong, but an exact score cannot reach 100 %.",
-        leave_out(rows, survey.numbers(place for group in groups for place in group[1:])),
+        leave_out(rows, survey.numbers(place for group in groups for place in group[1:]), "other answers to a prompt"),
     )
 
 
@@ -99,11 +99,12 @@ def _leakage(template: PromptTemplate, rows: Rows, survey: Survey, again: list[l
         survey.numbers(leaked),
         f"{{rows}} of validation and test ({tests} of the test): the prompt is trained on, too, so the score would be too good. "
         + (
-            f"Keep rows with the same “{column}” on one side (split.group: {column}), or leave repeated prompts out."
+            f"Keep rows with the same “{column}” on one side (split.group: {column}, under Data → Advanced: reading and splitting), "
+            "or leave repeated prompts out."
             if column
             else "Leave repeated prompts out."
         ),
-        leave_out(rows, survey.numbers(place for group in groups for place in group[1:])),
+        leave_out(rows, survey.numbers(place for group in groups for place in group[1:]), "prompts that repeat"),
     )
 
 

@@ -22,14 +22,30 @@ _KEYS = {
     "tool_call_id", "reasoning_content", "reasoning", "thinking", "refusal",
 }  # fmt: skip
 
+# What is said of the rows, and what the fix that leaves them out calls it.
 _SENTENCES = {
-    "data_type": "{rows}: a row or a turn is no object. Each turn must be an object with a role and content.",
-    "missing_messages_list": "{rows}: there is no list of messages. Fill the column or leave the rows out.",
-    "message_missing_key": "{rows}: a message lacks its role or its content. Add both.",
-    "unrecognized_role": "{rows}: a message has an unknown role. Use system, user, assistant or tool.",
-    "missing_content": "{rows}: the content of a message is neither text nor a tool call. Write text.",
-    "example_missing_assistant_message": "{rows}: no message is from the assistant, so there is nothing to learn. Add the answer.",
-    "empty_turn": "{rows}: a turn is empty and calls no tool. Fill it or leave the rows out.",
+    "data_type": (
+        "{rows}: a row or a turn is no object. Each turn must be an object with a role and content.",
+        "no object",
+    ),
+    "missing_messages_list": (
+        "{rows}: there is no list of messages. Fill the column or leave the rows out.",
+        "no messages",
+    ),
+    "message_missing_key": ("{rows}: a message lacks its role or its content. Add both.", "no role or content"),
+    "unrecognized_role": (
+        "{rows}: a message has an unknown role. Use system, user, assistant or tool.",
+        "an unknown role",
+    ),
+    "missing_content": (
+        "{rows}: the content of a message is neither text nor a tool call. Write text.",
+        "content that is no text",
+    ),
+    "example_missing_assistant_message": (
+        "{rows}: no message is from the assistant, so there is nothing to learn. Add the answer.",
+        "no answer",
+    ),
+    "empty_turn": ("{rows}: a turn is empty and calls no tool. Fill it or leave the rows out.", "an empty turn"),
 }
 
 
@@ -37,10 +53,15 @@ _LEFT_OUT = {
     "unfilled": (
         "empty_field",
         "{rows}: the prompt, the completion or the text is empty. Fill it or leave the rows out.",
+        "an empty field",
     ),
-    "render_failure": ("render_failure", "The chat template cannot write {rows}. First reason: "),
-    "nothing_trainable": ("nothing_trainable", "Nothing is learned from {rows}. First reason: "),
-    "other": ("unusable_row", "The template cannot use {rows}. First reason: "),
+    "render_failure": (
+        "render_failure",
+        "The chat template cannot write {rows}. First reason: ",
+        "what the chat template cannot write",
+    ),
+    "nothing_trainable": ("nothing_trainable", "Nothing is learned from {rows}. First reason: ", "nothing is learned"),
+    "other": ("unusable_row", "The template cannot use {rows}. First reason: ", "what the template cannot use"),
 }
 
 
@@ -49,9 +70,9 @@ def look_at_shape(template: PromptTemplate, rows: Rows, examples: Examples, surv
     cells = _Cells(template, rows, {left.row for left in examples.left_out})
     for number, row in enumerate(rows):
         cells.look(number, row)
-    for code, sentence in _SENTENCES.items():
+    for code, (sentence, why) in _SENTENCES.items():
         found = cells.found.get(code, [])
-        yield from error(code, found, sentence, leave_out(rows, found))
+        yield from error(code, found, sentence, leave_out(rows, found, why))
     unknown = cells.found.get("message_unrecognized_key", [])
     yield from warning(
         "message_unrecognized_key", unknown, "{rows}: a message has keys that nothing reads. They are not learned."
@@ -78,12 +99,12 @@ def _left_out(rows: Rows, left: list[LeftOut]) -> Iterator[Problem]:
     by_code: dict[str, list[LeftOut]] = {}
     for each in left:
         by_code.setdefault(each.code, []).append(each)
-    for code, (name, sentence) in _LEFT_OUT.items():
+    for code, (name, sentence, why) in _LEFT_OUT.items():
         found = by_code.get(code, [])
         numbers = [each.row for each in found]
         if sentence.endswith(": ") and found:
             sentence += found[0].reason.rstrip(".") + "."
-        yield from error(name, numbers, sentence, leave_out(rows, numbers))
+        yield from error(name, numbers, sentence, leave_out(rows, numbers, why))
 
 
 # cells
@@ -144,7 +165,7 @@ def _empty(rows: Rows, cells: _Cells, used: int) -> Iterator[Problem]:
         numbers,
         f"{{rows}}: {listed} is empty, and the text around it is learned nevertheless. "
         f"Write [[ … {{{{{name}}}}} … ]] to leave it away there.",
-        leave_out(rows, numbers),
+        leave_out(rows, numbers, "an empty column"),
     )
 
 
@@ -154,14 +175,14 @@ def _unwanted(rows: Rows, cells: _Cells) -> Iterator[Problem]:
         "unwanted_answers",
         bad,
         f"{{rows}}: “{cells.verdict}” says that the answer, or a step of it, is not wanted, and it would be learned. Leave these rows out.",
-        leave_out(rows, bad),
+        leave_out(rows, bad, "answers that are not wanted"),
     )
     same = cells.found.get("chosen_is_rejected", [])
     yield from warning(
         "chosen_is_rejected",
         same,
         "{rows}: the preferred answer is the rejected one, so neither can be trusted.",
-        leave_out(rows, same),
+        leave_out(rows, same, "preferred and rejected alike"),
     )
 
 
@@ -238,7 +259,7 @@ def _roles(template: PromptTemplate, rows: Rows, survey: Survey) -> Iterator[Pro
         "wrong_role_order",
         wrong,
         "{rows}: the roles do not take turns as system, user, assistant. Check for turns that are missing or split in two.",
-        leave_out(rows, wrong),
+        leave_out(rows, wrong, "roles out of turn"),
     )
     yield from warning(
         "last_not_assistant",

@@ -145,7 +145,7 @@ def _cut(max_length: int, rows: Rows, survey: Survey) -> Iterator[Problem]:
         numbers,
         f"{{rows}}: longer than max_length ({max_length}), so {survey.cut.sum() / max(survey.tokens.sum(), 1):.1%} of all tokens are cut off. "
         f"Raise max_length ({needed} holds all) or shorten the rows.",
-        leave_out(rows, numbers),
+        leave_out(rows, numbers, "too long"),
     )
     answers = survey.marks.get("answer_cut", [])
     say = error if len(answers) > 0.1 * len(survey) else warning
@@ -154,7 +154,7 @@ def _cut(max_length: int, rows: Rows, survey: Survey) -> Iterator[Problem]:
         answers,
         f"{{rows}}: the answer is cut off at max_length ({max_length}), so its end and where to stop are not learned. "
         f"Raise max_length to {needed} or leave the rows out.",
-        leave_out(rows, answers),
+        leave_out(rows, answers, "an answer that is cut off"),
     )
 
 
@@ -169,7 +169,7 @@ def _dropped(rows: Rows, survey: Survey) -> Iterator[Problem]:
         numbers,
         f"{{rows}}: the chat template leaves out {' and '.join(sorted(lost))}, so the model never sees it. "
         "Choose another chat template or base model, or take it out of the rows.",
-        leave_out(rows, numbers),
+        leave_out(rows, numbers, "contents that are left away"),
     )
 
 
