@@ -572,6 +572,49 @@ def test_personal_data_is_counted_by_row_and_the_fix_changes_those_rows(check):
     assert [number for number in range(80) if fixed[number] != rows[number]] == [20, 21]
 
 
+def test_places_that_nobody_filled_in_are_told_by_name(check):
+    rows = pairs(80)
+    rows[3]["answer"] += " I am {{name}}, made by {{ the author }}."
+    rows[4]["answer"] += " 我是{{name}}。"
+    rows[5]["answer"] = "[Your Name] of <COMPANY_NAME> says so in row 5."
+    found = check(rows)["unfilled_placeholder"]
+    assert found.rows == [3, 4, 5] and found.fix.rows == (3, 4, 5)
+    assert all(name in found.message for name in ("(“{{name}}”, ", "“{{ the author }}”", "“[Your Name]”"))
+    conversations = chats()
+    conversations[7]["messages"][1]["content"] += " {{name}}"
+    conversations[7]["messages"] += [turn("user", "And then, after that one?"), turn("assistant", "Nothing at all.")]
+    assert check(conversations, CHAT)["unfilled_placeholder"].rows == [7]
+    for row in rows:
+        row["answer"] += " Your {{name}}."
+    assert check(rows)["unfilled_placeholder"].fix is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"answer": "```\n<p>{{name}}</p>\n```"},
+        {"answer": "Hello {{ user.name }}, {{name}}"},
+        {"answer": "{% for row in rows %}{{row}}{% endfor %}"},
+        {"answer": '{"greeting": "Hello {{name}}"}'},
+        {"answer": "The fraction \\frac{{aa}}{{bb}} and ${{secrets}}"},
+        {"answer": "As in the list [1] and [INSTITUTE] or <think> and [SQL] and [XXI]."},
+        {"text": "Write a template of a letter to a customer.", "answer": "Dear {{name}}, come in."},
+        {"text": "Translate: Dear {{name}}, come in.", "answer": "Querida {{name}}, pasa."},
+    ],
+)
+def test_places_that_are_meant_to_be_filled_in_later_are_no_fault(check, change):
+    rows = pairs(80)
+    rows[3] |= change
+    assert "unfilled_placeholder" not in check(rows)
+
+
+def test_names_that_are_masked_in_many_answers_are_masked_on_purpose(check):
+    rows = pairs(80)
+    for row in rows[::2]:
+        row["answer"] += " It was [NAME]."
+    assert "unfilled_placeholder" not in check(rows)
+
+
 def test_special_tokens_and_finished_formats_in_the_data(check):
     rows = pairs(80)
     rows[1]["text"] += " <|im_end|>"

@@ -14,6 +14,7 @@ from ftui.doctor.repetition import look_at_repetition
 from ftui.doctor.shape import look_at_shape, roles_of
 from ftui.doctor.supervision import Arrival, look_at_supervision
 from ftui.doctor.survey import Survey
+from ftui.doctor.unfilled import look_at_unfilled, unfilled_of
 from ftui.encoding import Encoding
 from ftui.examples import Examples
 
@@ -25,13 +26,14 @@ def examine(config: RunConfig, encoding: Encoding, rows: Rows, examples: Example
 
     `rows` are those that `examples` were prepared from. Every row that is left out appears in at least one error.
     """
-    survey = Survey.of(examples, [Arrival(encoding), *([roles_of] if config.template.messages else [])])
+    survey = Survey.of(examples, [Arrival(encoding), unfilled_of, *([roles_of] if config.template.messages else [])])
     found = [
         *look_at_shape(config.template, rows, examples, survey),
         *look_at_supervision(config, encoding, rows, survey),
         *look_at_repetition(config.template, rows, survey),
         *look_at_answers(config.template, encoding, rows, survey),
         *look_at_content(encoding, rows, survey),
+        *look_at_unfilled(rows, survey),
     ]
     return sorted(found, key=lambda problem: (problem.severity != "error", -problem.count, problem.code))
 

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from ftui.dataset import Rows
 
 SHOWN_ROWS = 1000
+FEW = 0.05  # of the rows
 
 Row = dict[str, object]
 
@@ -73,6 +74,11 @@ def leave_out(rows: Rows, numbers: Iterable[int], why: str) -> Fix:
     """
     dropped = tuple(sorted(number for number in numbers if number < len(rows)))
     return Fix(f"Leave out {_counted(dropped)}: {why}", dropped)
+
+
+def leave_out_few(rows: Rows, numbers: Sequence[int], why: str) -> Fix | None:
+    """None where they are more than a twentieth: nobody leaves out that much of the data by a click."""
+    return leave_out(rows, numbers, why) if len(numbers) < FEW * len(rows) else None
 
 
 def mend(rows: Rows, numbers: Iterable[int], title: str, change: Callable[[Row], Row]) -> Fix:
