@@ -572,6 +572,19 @@ def test_personal_data_is_counted_by_row_and_the_fix_changes_those_rows(check):
     assert [number for number in range(80) if fixed[number] != rows[number]] == [20, 21]
 
 
+def test_a_fifth_of_the_data_in_other_letters_or_another_language_is_left_out_by_no_click(check):
+    rows = pairs(80)
+    for number, row in enumerate(rows[:16]):
+        row |= {"text": f"Кто это сказал на рынке, {number}?", "answer": f"Это сказала Анна, {number}."}
+    found = check(rows)["mixed_scripts"]
+    assert found.count == 16 and found.fix is None and found.message.endswith("See whether that is meant.")
+    rows = [{**row, "answer": f"{ENGLISH} {row['answer']}"} for row in pairs(80)]
+    for number, row in enumerate(rows[:12]):
+        row["answer"] = f"{SPANISH['answer']} {number}"
+    found = check(rows)["mixed_languages"]
+    assert found.count == 12 and found.fix is None
+
+
 def test_places_that_nobody_filled_in_are_told_by_name(check):
     rows = pairs(80)
     rows[3]["answer"] += " I am {{name}}, made by {{ the author }}."
@@ -632,7 +645,8 @@ def test_rows_in_another_script_and_words_of_two_scripts(check):
     rows[6] |= {"text": "Кто это сказал на рынке?", "answer": "Это сказала Анна."}
     rows[7]["text"] += " Look at p\u0430ypal."
     rows[8]["text"] += " Olé, déjà vu, 5 €."
-    assert check(rows)["mixed_scripts"].rows == [6, 7]
+    found = check(rows)["mixed_scripts"]
+    assert found.rows == [6, 7] and found.fix.rows == (6, 7)
 
 
 def test_every_fix_changes_exactly_the_rows_it_names(check):

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from ftui.dataset import Rows
-from ftui.doctor.problem import Problem, leave_out, mend_texts, warning
+from ftui.doctor.problem import Problem, leave_out_few, mend_texts, warning
 from ftui.doctor.survey import Survey
 from ftui.encoding import Encoding
 
@@ -201,11 +201,13 @@ def _scripts(rows: Rows, survey: Survey) -> Iterator[Problem]:
     disguised = {place for place, _, is_disguised in odd if is_disguised}
     numbers = survey.numbers(sorted(other | disguised))
     others = ", ".join(script for script, count in counts.items() if script != usual and count) or "look-alike letters"
+    fix = leave_out_few(rows, numbers, "other letters")
     yield from warning(
         "mixed_scripts",
         numbers,
-        f"{{rows}} are not in {usual} letters like the others, or mix letters within a word ({others}). Leave out what does not belong here.",
-        leave_out(rows, numbers, "other letters"),
+        f"{{rows}}: not in {usual} letters like the others, or with letters mixed within a word ({others}). "
+        + ("Leave out what does not belong here." if fix else "See whether that is meant."),
+        fix,
     )
 
 
@@ -232,12 +234,13 @@ def _languages(rows: Rows, survey: Survey) -> Iterator[Problem]:
         ]
     numbers = survey.numbers(sorted(odd))
     few = len(numbers) < 0.2 * len(survey)
+    fix = leave_out_few(rows, numbers, "another language")
     yield from warning(
         "mixed_languages",
         numbers,
         f"{{rows}}: {', '.join(said)}, while most are in {' and '.join(dict.fromkeys(usual.values()))}. "
-        + ("Leave them out, unless they are meant." if few else "See whether that is meant."),
-        leave_out(rows, numbers, "another language") if few else None,
+        + ("Leave out what is not meant." if fix else "See whether that is meant."),
+        fix,
     )
     pairs = [
         (place, pair[0] == pair[1])
@@ -251,7 +254,7 @@ def _languages(rows: Rows, survey: Survey) -> Iterator[Problem]:
             "answer_language",
             numbers,
             "{rows}: the answer is in another language than its prompt, unlike in the other rows.",
-            leave_out(rows, numbers, "answers in another language"),
+            leave_out_few(rows, numbers, "answers in another language"),
         )
 
 
