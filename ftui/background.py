@@ -94,10 +94,13 @@ class BackgroundTrainer:
                 raise UserError(
                     f"The folder of run {run.run_id} cannot be written to: {error.strerror}. Mend that, then resume."
                 ) from None
+            if run in self._waiting:
+                self._waiting.remove(run)
             return self._work_on(run)
 
     def queue(self, config: RunConfig) -> Run:
-        """A new run that begins when those before it have ended; at once if there are none."""
+        """A new run that begins when those before it have ended; at once if there are none. In a queue that rests it
+        waits with the others."""
         with self._changing:
             run = self._create(config)
             if self._is_working or self._waiting:
@@ -108,8 +111,7 @@ class BackgroundTrainer:
     def rehearse(self, config: RunConfig, encoding: Encoding, examples: Examples) -> Rehearsal:
         """A rehearsal, under way. UserError while a run works or another rehearsal goes on."""
         with self._changing:
-            working = self._run or self._store.working()
-            if working:
+            if working := self._run or self.at_work:
                 raise UserError(f"Run {working.run_id} is at work. Rehearse when it is done.")
             if self.rehearsal and self.rehearsal.is_going:
                 raise UserError("Another rehearsal is under way. It takes a minute or two.")
@@ -133,6 +135,40 @@ class BackgroundTrainer:
         return list(self._waiting)
 
     @property
+    def rests(self) -> bool:
+        """Whether runs wait although nothing works: so they do after a start of the app, until a person wishes that one begins."""
+        return bool(self._waiting) and not self._is_working
+
+    @property
+    def at_work(self) -> Run | None:
+        """The run that works or is about to, in this process or another; none of those that wait here."""
+        own, waiting = self._run, self.waiting
+        if own and own.state in (*WORKING, "queued"):
+            return own
+        other = self._store.working()
+        return None if other in waiting else other
+
+    def take_back(self) -> None:
+        """Puts back into the queue what an app that ended has left in it. Nothing begins by itself."""
+        with self._changing:
+            self._waiting = self._store.left_waiting()
+
+    def go_on(self) -> None:
+        """Begins with the queue that rests. UserError while something works."""
+        with self._changing:
+            self._check_free()
+            if run := self._next():
+                self._work_on(run)
+
+    def _next(self) -> Run | None:
+        """Takes out the next run that still waits: another process may have carried one out, or thrown it away."""
+        while self._waiting:
+            run = self._waiting.pop(0)
+            if run.path.is_dir() and run.written_state == "queued" and not run.is_held:
+                return run
+        return None
+
+    @property
     def trouble(self) -> str | None:
         """Why nothing can begin before ftui is restarted, if so."""
         return self._lease.trouble
@@ -142,6 +178,7 @@ class BackgroundTrainer:
             place = self._waiting.index(run) if run in self._waiting else 0
             if place:
                 self._waiting[place - 1 : place + 1] = [run, self._waiting[place - 1]]
+                self._store.keep_order(self._waiting)
 
     def remove(self, run: Run) -> None:
         """Takes a run out of the queue; what never began goes to the trash folder."""
@@ -186,8 +223,7 @@ class BackgroundTrainer:
             raise UserError(
                 f"Run {self._run.run_id} is still at work. Stop it first, wait until it is done, or queue this one."
             )
-        other = self._store.working()
-        if other and other not in self._waiting:
+        if other := self.at_work:
             raise UserError(
                 f"Run {other.run_id} is at work in another process. Stop it first, or wait until it is done."
             )
@@ -207,7 +243,7 @@ class BackgroundTrainer:
             work(run)
             work = self._carry_out
             with self._changing:
-                self._run = None if run.shutting_down or not self._waiting else self._waiting.pop(0)
+                self._run = None if run.shutting_down else self._next()
 
     def _carry_out(self, run: Run) -> None:
         from ftui.loop import carry_out

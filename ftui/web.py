@@ -76,8 +76,8 @@ def build_app(runs_dir: Path, password: str | None) -> FastAPI:
     backup = backup_of(os.environ.get("FTUI_BACKUP"))
     if backup:
         backup.bring_all(store)
-    store.adopt()
     trainer = BackgroundTrainer(store, lease, backup)
+    trainer.take_back()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_saving_at_the_end(trainer))
     pulse = Pulse()
     studio = build_studio(store, trainer, ChatModel(lease), pulse, restart)

@@ -35,6 +35,7 @@ from ftui.train.checkpoints import step_of
 from ftui.train.coach import advice
 from ftui.train.reporter import Reporter
 from ftui.train.room import SHORTEST, shorten_rows, split_rows
+from ftui.ui.train_tab.live import shown_run
 from tests import tiny
 from tests.sittings import Nursery, Sitting
 
@@ -346,10 +347,71 @@ def test_a_shutdown_saves_the_run_and_it_goes_on_later(longer, store):
     assert sorted(losses(run)) == list(range(1, STEPS + 1))
 
 
-def test_runs_that_waited_when_the_app_ended_read_interrupted(config, store):
+QUEUE = """
+import sys, time
+from pathlib import Path
+from ftui.background import BackgroundTrainer
+from ftui.config import RunConfig
+from ftui.device import Lease
+from ftui.runs import RunStore
+trainer = BackgroundTrainer(RunStore(Path(sys.argv[1])), Lease())
+first, *_, last = [trainer.queue(RunConfig.load(sys.argv[2])) for _ in range(3)]
+trainer.move_up(last)
+while first.state == "queued":
+    time.sleep(0.01)
+print(first.state, flush=True)
+time.sleep(60)
+"""
+
+
+def queue_after_a_kill(values: dict, folder: Path) -> tuple[BackgroundTrainer, list[Run]]:
+    """An app started anew on the runs of one that was killed with a run at work and two waiting, the last one moved up."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-c", QUEUE, str(folder / "runs"), str(folder / "config.yaml")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "preparing\n"
+    process.kill()
+    process.wait()
+    store = RunStore(folder / "runs")
+    trainer = BackgroundTrainer(store, Lease())
+    trainer.take_back()
+    return trainer, store.list()[::-1]
+
+
+def test_after_a_kill_the_queue_is_back_in_its_order_and_rests_beside_the_run_that_was_at_work(values, tmp_path):
+    trainer, (first, second, third) = queue_after_a_kill(values, tmp_path)
+    assert [run.state for run in (first, second, third)] == ["interrupted", "queued", "queued"]
+    assert trainer.waiting == [third, second] and trainer.rests
+    assert trainer.at_work is None and shown_run(trainer) == first
+    trainer.remove(second)
+    assert trainer.waiting == [third] and third.events()[-1].message == "Waiting to start."
+
+
+@pytest.mark.true
+def test_a_queue_that_came_back_begins_after_the_interrupted_run_or_when_somebody_starts_it(values, tmp_path):
+    trainer, (first, second, third) = queue_after_a_kill(values, tmp_path)
+    trainer.resume(first)
+    assert not trainer.rests
+    assert [_ended(run) for run in (first, third, second)] == ["done"] * 3
+    waits = trainer.store.create(first.config)
+    trainer.take_back()
+    assert waits.state == "queued" and trainer.rests
+    taken = trainer.store.create(first.config)
+    trainer.take_back()
+    assert carry_out(taken, Lease()) == "done"  # as a terminal does
+    trainer.go_on()
+    assert _ended(waits) == "done"
+    assert taken.state == "done" and not trainer.waiting
+
+
+def test_a_run_that_waits_is_resumed_out_of_the_queue_and_carried_out_once(config, store):
+    trainer = BackgroundTrainer(store, Lease())
     run = store.create(config)
-    RunStore(store.folder).adopt()
-    assert run.state == "interrupted"
+    trainer.take_back()
+    assert trainer.waiting == [run]
+    trainer.resume(run)
+    assert trainer.waiting == [] and _ended(run) == "done"
+    assert [event.data.get("state") for event in run.events()].count("training") == 1
 
 
 def test_a_run_stops_early_when_validation_no_longer_falls(values, store):

@@ -234,12 +234,17 @@ def test_a_shutdown_is_told_from_a_stop_that_a_person_wished(run):
     assert run.stop_wanted and not run.shutting_down
 
 
-def test_runs_that_waited_when_the_app_ended_are_interrupted_after_its_next_start(run, store):
+def test_runs_that_waited_when_the_app_ended_still_wait_but_not_one_that_had_begun_or_is_worked_on(run, store):
+    later, begun = store.create(run.config), store.create(run.config)
+    begun.log("state", "Training.", state="training")
+    begun.log("state", "Waiting to go on.", state="queued")
     with run.held():
-        store.adopt()
-        assert run.written_state == "queued"
-    store.adopt()
-    assert run.state == "interrupted" and store.working() is None
+        assert store.left_waiting() == [later]
+    assert store.left_waiting() == [run, later]
+    assert (run.state, later.state, begun.state) == ("queued", "queued", "interrupted")
+    store.keep_order([later, run])
+    last = store.create(run.config)
+    assert RunStore(store.folder).left_waiting() != [] and store.left_waiting() == [later, run, last]
 
 
 # files

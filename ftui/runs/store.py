@@ -17,6 +17,7 @@ from ftui.errors import UserError
 from ftui.runs.run import WORKING, Run, write_whole
 
 RUN_NAME = re.compile(r"[\w-]+")
+QUEUE = ".queue"
 
 
 class RunStore:
@@ -127,11 +128,28 @@ class RunStore:
     def _trash_dir(self) -> Path:
         return self.folder / ".trash"
 
-    def adopt(self) -> None:
-        """After a start of the app: runs that waited in the queue of an app that ended are interrupted, not waiting."""
-        for run in self.list():
-            if run.written_state == "queued" and not run.is_held:
-                run.end("interrupted", "ftui ended before this run began. Resume starts it.", "warning")
+    # the queue
+
+    def left_waiting(self) -> list[Run]:
+        """After a start of the app: the runs that an app that ended has left in its queue, the next one first.
+
+        One that had begun once and was to go on is not among them: it reads "interrupted" again.
+        """
+        left = [run for run in reversed(self.list()) if run.written_state == "queued" and not run.is_held]
+        begun = [run for run in left if any(event.data.get("state") in WORKING for event in run.events())]
+        for run in begun:
+            run.end("interrupted", "ftui ended before this run went on. What it saved is kept.", "warning")
+        try:
+            kept = (self.folder / QUEUE).read_text(encoding="utf-8").split()
+        except (OSError, ValueError):
+            kept = []
+        places = {name: place for place, name in enumerate(kept)}
+        return sorted((run for run in left if run not in begun), key=lambda run: places.get(run.run_id, len(places)))
+
+    def keep_order(self, waiting: Sequence[Run]) -> None:
+        """Writes down an order that is not that of the names, for `left_waiting`."""
+        with suppress(OSError):  # a full disk must not keep anybody from changing it
+            write_whole(self.folder / QUEUE, "".join(f"{run.run_id}\n" for run in waiting))
 
     def working(self) -> Run | None:
         """The run that somebody works on now, else the one that has waited longest."""

@@ -64,7 +64,7 @@ def build_studio(
             return gr.Timer(active=shown.id == "runs")
 
         def show_what_goes_on() -> Any:
-            return gr.Tabs(selected="train") if is_eventful(store) else gr.skip()
+            return gr.Tabs(selected="train") if is_eventful(trainer) else gr.skip()
 
         tabs.select(list_runs, outputs=listing, **AT_ONCE, **LATEST)
         pulse.attach(studio)

@@ -134,6 +134,8 @@ PAGE = {
     "Waiting": "En espera",
     "Move up": "Subir",
     "Take out": "Quitar",
+    "Start the queue": "Empezar la cola",
+    "These runs waited when ftui ended. They begin after the next run that you start or resume, or now:": "Estos entrenamientos esperaban cuando ftui terminó. Empiezan tras el próximo que empieces o continúes, o ahora:",
     "Chat with the result": "Chatear con el resultado",
     "No run yet. Everything is filled in: press Start.": "Aún no hay entrenamientos. Todo está listo: pulsa Empezar.",
     "Loss": "Pérdida",

@@ -37,7 +37,8 @@ class Controls:
 
     def show(self, now: Now, voice: Voice) -> list[Any]:
         state = now.run.state if now.run else ""
-        works, early = state in (*WORKING, "queued"), state in ENDED and state != "done"
+        works = state in (*WORKING, "queued") and now.run not in now.waiting
+        early = state in ENDED and state != "done"
         return [
             gr.Button(interactive=not works),
             gr.Button(interactive=works and not (now.run and now.run.stop_wanted)),
@@ -79,7 +80,7 @@ class Controls:
 
         @self.stop.click(outputs=live.outputs, **AT_ONCE)
         def stop_run(request: gr.Request) -> list[Any]:
-            if run := self.trainer.store.working():
+            if run := self.trainer.at_work:
                 run.stop()
             return live.show(Voice(request))
 

@@ -8,17 +8,18 @@ from typing import Any, NamedTuple, Protocol
 import gradio as gr
 
 from ftui.background import BackgroundTrainer
-from ftui.runs import WORKING, Run, RunStore
+from ftui.runs import WORKING, Run
 from ftui.ui.events import QUIET
 from ftui.ui.language import Voice
 from ftui.ui.page import Page
 
 
 class Now(NamedTuple):
-    """The run that is shown, and those that wait, the next one first."""
+    """The run that is shown, and those that wait, the next one first; whether they wait for a person's wish."""
 
     run: Run | None
     waiting: list[Run]
+    rests: bool
 
 
 class Part(Protocol):
@@ -43,7 +44,7 @@ class Live:
 
     @property
     def now(self) -> Now:
-        return Now(shown_run(self.trainer.store), self.trainer.waiting)
+        return Now(shown_run(self.trainer), self.trainer.waiting, self.trainer.rests)
 
     def show(self, voice: Voice) -> list[Any]:
         """What all parts show now: the end of every event that changes a run."""
@@ -57,17 +58,22 @@ class Live:
 
     def _mark(self) -> Hashable:
         """As long as it stays the same, so does what is shown."""
-        run, waiting = self.now
+        run, waiting, rests = self.now
         names = tuple(each.run_id for each in waiting)
-        return (run and (run.run_id, len(run.events()), run.state, run.stop_wanted, run.discarding), names)
+        return (run and (run.run_id, len(run.events()), run.state, run.stop_wanted, run.discarding), names, rests)
 
 
-def shown_run(store: RunStore) -> Run | None:
-    """The run at work, else the one that waits longest, else the newest."""
-    return store.working() or next(iter(store.list()), None)
+def shown_run(trainer: BackgroundTrainer) -> Run | None:
+    """The run at work, else the newest that does not wait; before a queue that rests, the one that was interrupted."""
+    waiting = trainer.waiting
+    if working := trainer.at_work:
+        return working
+    begun = [run for run in trainer.store.list() if run not in waiting]
+    interrupted = (run for run in begun if run.state == "interrupted") if waiting else iter(())
+    return next(interrupted, next(iter([*begun, *waiting]), None))
 
 
-def is_eventful(store: RunStore) -> bool:
-    """Whether a person who opens the page wants to see the run first: it works, or was interrupted."""
-    run = shown_run(store)
-    return run is not None and run.state in (*WORKING, "queued", "interrupted")
+def is_eventful(trainer: BackgroundTrainer) -> bool:
+    """Whether a person who opens the page wants to see the Train tab first: a run works or was interrupted, or some wait."""
+    run = shown_run(trainer)
+    return bool(trainer.waiting) or run is not None and run.state in (*WORKING, "queued", "interrupted")

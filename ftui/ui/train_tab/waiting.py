@@ -9,26 +9,31 @@ import gradio as gr
 
 from ftui.background import BackgroundTrainer
 from ftui.runs import Run
-from ftui.ui.events import AT_ONCE
+from ftui.ui.events import AT_ONCE, ONCE, PRIVATE, telling
 from ftui.ui.language import Voice, say
 from ftui.ui.live import run_title
 from ftui.ui.train_tab.live import Live, Now
+
+RESTS = "These runs waited when ftui ended. They begin after the next run that you start or resume, or now:"
 
 
 class Waiting:
     def __init__(self, trainer: BackgroundTrainer) -> None:
         self.trainer = trainer
-        with gr.Group(visible=False) as self.line:
+        with gr.Column(visible=False, elem_id="line") as self.line:
             self.runs = gr.Dropdown([], label=say("Waiting"), allow_custom_value=True, elem_id="waiting")
+            self.note = gr.Markdown(say(RESTS), visible=False, elem_classes="quiet", elem_id="rests")
             with gr.Row():
                 self.up = gr.Button(say("Move up"), size="sm")
                 self.remove = gr.Button(say("Take out"), size="sm")
-        self.outputs = [self.line, self.runs]
+                self.begin = gr.Button(say("Start the queue"), size="sm", visible=False, elem_id="go_on")
+        self.outputs = [self.line, self.runs, self.note, self.begin]
 
     def show(self, now: Now, voice: Voice) -> list[Any]:
         named = [(f"{place}. {run_title(run, voice)}", run.run_id) for place, run in enumerate(now.waiting, 1)]
         first = now.waiting[0].run_id if now.waiting else None
-        return [gr.Group(visible=bool(named)), gr.Dropdown(choices=named, value=first)]
+        resting = [gr.Markdown(visible=now.rests), gr.Button(visible=now.rests)]
+        return [gr.Column(visible=bool(named)), gr.Dropdown(choices=named, value=first), *resting]
 
     def wire(self, live: Live) -> None:
         chosen = {"inputs": self.runs, "outputs": live.outputs, **AT_ONCE}
@@ -40,6 +45,12 @@ class Waiting:
         @self.remove.click(**chosen)
         def take_out(request: gr.Request, run_id: str | None) -> list[Any]:
             return change(self.trainer.remove, run_id, Voice(request))
+
+        @self.begin.click(outputs=live.outputs, **PRIVATE, **ONCE)
+        def start_queue(request: gr.Request) -> list[Any]:
+            with telling():
+                self.trainer.go_on()
+            return live.show(Voice(request))
 
         def change(act: Callable[[Run], None], run_id: str | None, voice: Voice) -> list[Any]:
             if run_id:
