@@ -272,12 +272,13 @@ def _chat(options: argparse.Namespace) -> dict[str, Any] | None:
 
     def reply(text: str, history: list[dict[str, Any]]) -> dict[str, Any]:
         messages = run.config.template.turn(text, values, history)
-        *_, words = stream_reply(model, encoding, messages, settings, threading.Event())
+        *_, (words, is_cut) = stream_reply(model, encoding, messages, settings, threading.Event())
         tokens = len(encoding.tokenizer(words, add_special_tokens=False)["input_ids"])
         return {
             "reply": words,
             "prompt": encoding.prompt(messages),
             "tokens": tokens,
+            "cut": is_cut,
             "model": which,
             "messages": messages,
         }

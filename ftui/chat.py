@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -44,11 +45,19 @@ class Loaded(NamedTuple):
     encoding: Encoding
 
 
+class Said(NamedTuple):
+    """A reply so far. `is_cut`: it has come to the limit of its length, not to its end."""
+
+    words: str
+    is_cut: bool = False
+
+
 class ChatModel:
     """The model that is loaded for chat, at most one. It holds the lease for as long as it loads or answers."""
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
+        self._answering = threading.Lock()
         self._loaded: Loaded | None = None
         lease.on_run(self.unload)
 
@@ -60,12 +69,14 @@ class ChatModel:
         settings: ChatSettings,
         stop: threading.Event,
         checkpoint: Path | None = None,
-    ) -> Iterator[tuple[str, str]]:
+    ) -> Iterator[tuple[Said, str]]:
         """The reply so far and the exact prompt, again and again until the reply is whole; ends early once `stop` is set.
 
-        `checkpoint`: a folder whose adapter is asked in place of the run's. UserError when the accelerator is busy.
+        The first is empty and comes as soon as it is this one's turn, before anything is loaded. `checkpoint`: a folder whose
+        adapter is asked in place of the run's. UserError when the model answers somebody else, or the accelerator is busy.
         """
-        with self._lease.held_by("the chat", timeout=2, is_run=False):
+        with self._alone(), self._lease.held_by("the chat", timeout=2, is_run=False):
+            yield Said(""), ""
             try:
                 loaded = self._load(run, which, checkpoint)
                 prompt = loaded.encoding.prompt(messages)
@@ -80,6 +91,15 @@ class ChatModel:
             raise UserError(
                 "Memory ran out while answering. Clear the chat, shorten the reply, or take a smaller model; the next message loads it again."
             )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._answering.acquire(timeout=2):
+            raise UserError("The model is answering in another window. Send this again when it is done.")
+        try:
+            yield
+        finally:
+            self._answering.release()
 
     def unload(self) -> None:
         if self._loaded is not None:
@@ -143,8 +163,8 @@ def stream_reply(
     messages: Sequence[Message],
     settings: ChatSettings,
     stop: threading.Event,
-) -> Iterator[str]:
-    """The reply so far, each time it has grown."""
+) -> Iterator[Said]:
+    """The reply so far, each time it has grown, and once more when it was cut."""
     import torch
     from transformers import StoppingCriteria, TextIteratorStreamer
 
@@ -161,11 +181,13 @@ def stream_reply(
     )
     streamer = TextIteratorStreamer(encoding.tokenizer, skip_prompt=True, skip_special_tokens=True)
     failures: list[BaseException] = []
+    is_cut = False
 
     def generate() -> None:
+        nonlocal is_cut
         try:
             prompt = torch.tensor([ids], device=model.device)
-            model.generate(
+            written = model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
                 max_new_tokens=settings.max_new_tokens,
@@ -174,7 +196,8 @@ def stream_reply(
                 streamer=streamer,
                 stopping_criteria=[Wish()],
                 **sampling,
-            )
+            )[0, len(ids) :].tolist()
+            is_cut = len(written) >= settings.max_new_tokens and written[-1] not in encoding.stop_token_ids
         except BaseException as error:  # handed to the reader below; a silent thread would leave it waiting
             failures.append(error)
             streamer.end()
@@ -186,14 +209,14 @@ def stream_reply(
         for piece in streamer:
             if piece:
                 text += piece
-                yield text
+                yield Said(text)
     finally:
         stop.set()
         writer.join()
     if failures:
         raise failures[0]
-    if not text:
-        yield ""
+    if is_cut or not text:
+        yield Said(text, is_cut)
 
 
 def _check_context(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: int) -> None:

@@ -2,10 +2,11 @@
 
 import shutil
 import threading
+from types import SimpleNamespace
 
 import pytest
 
-from ftui.chat import ChatModel, ChatSettings, chat_encoding, load_for_chat, stream_reply
+from ftui.chat import ChatModel, ChatSettings, Said, chat_encoding, load_for_chat, stream_reply
 from ftui.config import checked
 from ftui.device import Lease
 from ftui.errors import UserError
@@ -22,7 +23,7 @@ def merged(finished_run):
 
 def test_a_reply_grows_and_ends_as_the_greedy_reply(merged):
     model, encoding = merged
-    pieces = list(stream_reply(model, encoding, MESSAGES, GREEDY, threading.Event()))
+    pieces = [said.words for said in stream_reply(model, encoding, MESSAGES, GREEDY, threading.Event())]
     assert all(after.startswith(before) for before, after in zip(pieces, pieces[1:], strict=False))
     assert pieces[-1] == reply_to_all(model, encoding, [MESSAGES], 12)[0].text
 
@@ -42,7 +43,7 @@ def test_sampling_is_varied_and_greedy_is_not(merged):
     model, encoding = merged
 
     def last(settings: ChatSettings) -> str:
-        return list(stream_reply(model, encoding, MESSAGES, settings, threading.Event()))[-1]
+        return list(stream_reply(model, encoding, MESSAGES, settings, threading.Event()))[-1].words
 
     warm = ChatSettings(temperature=2, top_p=1, max_new_tokens=12)
     assert len({last(warm) for _ in range(4)}) > 1
@@ -55,13 +56,38 @@ def test_a_reply_stops_when_somebody_wishes_it_and_leaves_no_thread_behind(merge
     threads = threading.active_count()
     stop.set()
     before = list(stream_reply(model, encoding, MESSAGES, ChatSettings(max_new_tokens=400), stop))
-    assert len(encoding.tokenizer(before[-1])["input_ids"]) <= 2
+    assert len(encoding.tokenizer(before[-1].words)["input_ids"]) <= 2
     stream = stream_reply(
         model, encoding, MESSAGES, ChatSettings(max_new_tokens=400, temperature=2, top_p=1), stop2 := threading.Event()
     )
     next(stream)
     stream.close()
     assert stop2.is_set() and threading.active_count() == threads
+
+
+def test_a_reply_that_comes_to_its_limit_is_cut_and_one_that_ends_at_it_is_not(merged):
+    model, encoding = merged
+
+    def last(stop_token_ids: list[int], longest: int) -> Said:
+        asked = SimpleNamespace(
+            prompt_ids=encoding.prompt_ids, tokenizer=encoding.tokenizer, stop_token_ids=stop_token_ids
+        )
+        settings = ChatSettings(max_new_tokens=longest)
+        return list(stream_reply(model, asked, MESSAGES, settings, threading.Event()))[-1]
+
+    never, always = [len(encoding.tokenizer) + 7], list(range(model.config.vocab_size))
+    assert last(never, 3).is_cut
+    assert not last(always, 3).is_cut and not last(always, 1).is_cut
+
+
+def test_while_the_model_answers_somebody_another_is_told_so(finished_run):
+    chat = ChatModel(Lease())
+    first = chat.stream(finished_run, "merged", MESSAGES, GREEDY, threading.Event())
+    next(first)
+    with pytest.raises(UserError, match="in another window"):
+        next(chat.stream(finished_run, "merged", MESSAGES, GREEDY, threading.Event()))
+    first.close()
+    next(chat.stream(finished_run, "merged", MESSAGES, GREEDY, threading.Event()))
 
 
 def test_a_conversation_longer_than_the_model_can_read_is_told(merged):
@@ -154,3 +180,18 @@ def test_what_is_not_there_yet_is_told(config, store, run_to_change):
 def test_settings_out_of_bounds_are_told(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         checked(ChatSettings, wrong)
+
+
+def test_what_the_page_says_of_a_reply_is_told_to_no_model(finished_run):
+    pytest.importorskip("gradio")
+    from ftui.ui.chat_tab.replies import _messages, _note
+
+    shown = [
+        {"role": "user", "content": "A red lamp."},
+        _note("merged"),
+        {"role": "assistant", "content": [{"type": "text", "text": "red lamp"}]},
+        _note("cut at 8 tokens"),
+        {"role": "user", "content": "And now?"},
+    ]
+    messages = _messages(finished_run, shown, "Look.", remember=True, boxes=[])
+    assert [message["content"] for message in messages] == ["Look.", "A red lamp.", "red lamp", "And now?"]

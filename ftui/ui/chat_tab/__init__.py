@@ -32,7 +32,8 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, page: Page, t
             chooser = Chooser()
         with gr.Column(scale=2):
             talk = Talk()
-    talk.wire(Replies(store, chat, list(chooser.settings)), chooser)
+    replies = Replies(store, chat, list(chooser.settings))
+    talk.wire(replies, chooser)
 
     about = [*chooser.outputs, *talk.outputs]
     wanted = gr.State(None)  # by the door; the tab is drawn when it opens, and would ask with what it showed before
@@ -41,7 +42,7 @@ def chat_tab(store: RunStore, chat: ChatModel, to_chat: gr.Button, page: Page, t
         ready, voice = ready_runs(store), Voice(request)
         run = ready.get(str(run_id), next(iter(ready.values()), None))
         kept = which if run and run.run_id == run_id else None
-        return [*chooser.show(ready, run, kept, voice), *talk.show(run, voice)]
+        return [*chooser.show(ready, run, kept, voice), *talk.show(run, voice, replies.is_under_way(request))]
 
     def show_chosen(request: gr.Request, run_id: str | None) -> list[Any]:
         return show_runs(request, run_id, None)

@@ -88,10 +88,16 @@ def why_not(run: Run | None) -> str | None:
 def _models(run: Run, voice: Voice) -> dict[str, str]:
     """The models of a run that are there, the best first, with their labels."""
     there = {"merged": run.merged_dir.is_dir(), "adapter": run.adapter_dir.is_dir()}
-    found = {key: voice(label) for key, label in MODELS.items() if there.get(key)}
     steps = map(step_of, complete_checkpoints(run.path / "checkpoints"))
-    found |= {f"{AT_STEP}{step}": voice("checkpoint of step {step}", step=step) for step in steps}
-    return found | {"base": voice(MODELS["base"])}
+    found = [*(key for key in MODELS if there.get(key)), *(f"{AT_STEP}{step}" for step in steps), "base"]
+    return {which: label_of(which, voice) for which in found}
+
+
+def label_of(which: str, voice: Voice) -> str:
+    """A model in words, as the choice names it."""
+    if which.startswith(AT_STEP):
+        return voice("checkpoint of step {step}", step=which.removeprefix(AT_STEP))
+    return voice(MODELS[which])
 
 
 def model_of(run: Run, which: str) -> tuple[Which, Path | None]:

@@ -10,10 +10,12 @@ import gradio as gr
 from ftui.runs import Run
 from ftui.ui.chat_tab.chooser import Chooser, why_not
 from ftui.ui.chat_tab.replies import Replies
-from ftui.ui.events import AT_ONCE, UNSEEN
+from ftui.ui.events import AT_ONCE, ONCE, QUIET, UNSEEN
 from ftui.ui.language import Voice, say
 
-ONE_AT_A_TIME = {"concurrency_id": "accelerator", "concurrency_limit": 1}
+UNQUEUED: dict[str, Any] = {
+    "concurrency_limit": None
+}  # whoever comes second is told so, and does not wait without a word
 
 
 class Talk:
@@ -45,38 +47,56 @@ class Talk:
             )
         self.outputs = [self.message, self.send, self.halt, self.retry, self.clear]
 
-    def show(self, run: Run | None, voice: Voice) -> list[Any]:
-        """Useless while nothing can be asked; then the message says why."""
+    def show(self, run: Run | None, voice: Voice, is_under_way: bool) -> list[Any]:
+        """Useless while nothing can be asked; then the message says why. While a reply is written it can only be stopped."""
         problem = why_not(run)
         asks = voice.known(problem) if problem else voice("Write a message and press Enter")
-        buttons = [gr.Button(interactive=not problem) for _ in self.outputs[1:]]
-        return [gr.Textbox(interactive=not problem, placeholder=asks), *buttons]
+        return [gr.Textbox(interactive=not problem, placeholder=asks), *self._buttons(is_under_way, not problem)]
+
+    def _buttons(self, is_under_way: bool, can_ask: bool = True) -> list[gr.Button]:
+        can = {self.send: can_ask, self.halt: False, self.retry: can_ask, self.clear: can_ask}
+        return [gr.Button(interactive=(button is self.halt) if is_under_way else can[button]) for button in can]
 
     def wire(self, replies: Replies, chooser: Chooser) -> None:
         chosen = [chooser.run, chooser.which, chooser.system, chooser.remember, *chooser.columns]
         chosen += chooser.settings.values()
-        answering = {**ONE_AT_A_TIME, **UNSEEN}
-        written = [self.conversation, self.exact]
+        answering = {**UNQUEUED, **UNSEEN, **ONCE}
+        buttons, written = self.outputs[1:], [self.conversation, self.exact]
 
-        @gr.on(
-            [self.send.click, self.message.submit],
-            inputs=[self.message, self.conversation, *chosen],
-            outputs=[self.message, *written],
-            **answering,
-        )
+        def growing(answer: Iterator[list[Any]]) -> Iterator[list[Any]]:
+            """With the buttons of a reply that is under way, at first."""
+            shown: list[Any] = self._buttons(is_under_way=True)
+            for each in answer:
+                yield [*each, *shown]
+                shown = [gr.skip() for _ in buttons]
+
         def send_message(request: gr.Request, text: str, shown: list[dict[str, Any]], *chosen: Any) -> Iterator[Any]:
             if not text.strip():
                 return
-            shown = [*shown, {"role": "user", "content": text}]
-            for conversation, prompt in replies.answer(request, shown, chosen):
-                yield "", conversation, prompt
+            left: Any = ""  # only once: what is typed while the model answers stays
+            for each in growing(replies.answer(request, [*shown, {"role": "user", "content": text}], chosen)):
+                yield [left, *each]
+                left = gr.skip()
 
-        @self.retry.click(inputs=[self.conversation, *chosen], outputs=written, **answering)
         def retry_reply(request: gr.Request, shown: list[dict[str, Any]], *chosen: Any) -> Iterator[Any]:
             while shown and shown[-1]["role"] == "assistant":
                 shown = shown[:-1]
             if shown:
-                yield from replies.answer(request, shown, chosen)
+                yield from growing(replies.answer(request, shown, chosen))
+
+        def free_buttons() -> list[Any]:
+            return self._buttons(is_under_way=False)
+
+        sent = gr.on(
+            [self.send.click, self.message.submit],
+            send_message,
+            [self.message, self.conversation, *chosen],
+            [self.message, *written, *buttons],
+            **answering,
+        )
+        again = self.retry.click(retry_reply, [self.conversation, *chosen], [*written, *buttons], **answering)
+        for ended in (sent, again):  # well or not
+            ended.then(free_buttons, outputs=buttons, **QUIET)
 
         @self.halt.click(**AT_ONCE)
         def stop_reply(request: gr.Request) -> None:

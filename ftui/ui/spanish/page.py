@@ -230,6 +230,7 @@ PAGE = {
     "Text": "Texto",
     "For plain text: the column. All of it is learned.": "Para texto simple: la columna. Se aprende todo.",
     "There is no model to chat with yet. Train one first.": "Aún no hay modelo con el que chatear. Entrena uno antes.",
+    "cut at {count} tokens": "cortado a los {count} tokens",
     "checkpoint of step {step}": "punto de control del paso {step}",
     # runs
     "Runs": "Entrenamientos",
