@@ -65,7 +65,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="the folder of runs")
+    common.add_argument(
+        "--runs",
+        type=Path,
+        default=_usual_runs(),
+        metavar="DIR",
+        help="the folder of runs; FTUI_RUNS, or runs, if not said",
+    )
     common.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser = argparse.ArgumentParser(prog="ftui", description="Fine-tune, prove and show a small language model.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -111,6 +117,10 @@ def _parser() -> argparse.ArgumentParser:
     command("presets", _presets, "all presets")
     command("starter", _starter, "fetch the starter model, once")
     return parser
+
+
+def _usual_runs() -> Path:
+    return Path(os.environ.get("FTUI_RUNS") or "runs")
 
 
 def _app(options: argparse.Namespace) -> None:
@@ -358,11 +368,32 @@ def _runs(options: argparse.Namespace) -> list[dict[str, Any]] | dict[str, Any]:
         return {"bytes": size}
     history = History(store)
     lines = history.trash() if options.trash else history.lines()
-    for line in lines:
-        facts = [line.base_model, line.data, f"{line.step}/{line.steps}" if line.steps else "", line.verdict or ""]
-        print(f"{line.run}  {line.state:<12} {line.bytes / 1e9:6.2f} GB  {'  '.join(filter(None, facts))}")
     folder = store.folder / ".trash" if options.trash else store.folder
+    if not lines and not options.json:
+        print(_why_none(options))
+    cells = [
+        (
+            line.run,
+            line.state,
+            f"{line.bytes / 1e9:6.2f} GB",
+            line.base_model,
+            line.data,
+            f"{line.step}/{line.steps}" if line.steps else "",
+            line.verdict or "",
+        )
+        for line in lines
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return [line._asdict() | {"path": str(folder / line.run)} for line in lines]
+
+
+def _why_none(options: argparse.Namespace) -> str:
+    """Why the list of runs is empty: perhaps it is the wrong folder."""
+    if not options.runs.is_dir():
+        return f"There is no folder {options.runs}. Name the folder of runs with --runs, or start a run."
+    return f"The trash of {options.runs} is empty." if options.trash else f"There is no run in {options.runs} yet."
 
 
 def _presets(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -58,6 +58,36 @@ def test_runs_are_listed_and_none_is_an_empty_list(capsys, finished_run, tmp_pat
     assert last_line(capsys.readouterr().out) == []
 
 
+def test_the_folder_of_runs_is_that_of_ftui_runs_where_none_is_said(capsys, finished_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("FTUI_RUNS", str(finished_run.path.parent))
+    assert main(["runs"]) == 0
+    assert capsys.readouterr().out.startswith(finished_run.run_id)
+    assert main(["chat", "last", "--prompt", "A.", "--max-new-tokens", "2"]) == 0
+    assert main(["chat", "last", "--prompt", "A.", "--runs", str(tmp_path)]) == 2
+
+
+def test_a_list_without_runs_says_so(capsys, tmp_path):
+    for arguments, words in (
+        ([], "no run in"),
+        (["--trash"], "is empty"),
+        (["--runs", "no/folder"], "no folder no/folder"),
+    ):
+        assert main(["runs", "--runs", str(tmp_path), *arguments]) == 0
+        assert words in capsys.readouterr().out
+
+
+def test_the_columns_of_the_list_stand_below_each_other(capsys, config, store):
+    longer = config.model_copy(
+        update={"dataset": config.dataset.model_copy(update={"path": "a-rather-long-name.jsonl"})}
+    )
+    for each in (config, longer):
+        store.create(each)
+    assert main(["runs", "--runs", str(store.folder)]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.index(" GB  ") == second.index(" GB  ") and first.index("queued") == second.index("queued")
+    assert first.index("a-rather-long-name.jsonl") == second.index("rows.jsonl")
+
+
 def test_a_config_is_checked_without_training(config_file, tmp_path, capsys):
     pytest.importorskip("ftui.check")
     assert main(["check", str(config_file), "--json", "--runs", str(tmp_path / "runs")]) == 0
