@@ -23,6 +23,7 @@ from ftui.errors import UserError
 SHAPES = ("openai", "sharegpt", "alpaca", "prompt-completion")  # as in shapes.py, which --help does not wait for
 
 if TYPE_CHECKING:
+    from ftui.config import RunConfig
     from ftui.runs import Run
 
 SIGTERM_SECONDS = 20
@@ -129,19 +130,25 @@ def _app(options: argparse.Namespace) -> None:
     serve(options.runs, options.host, options.port, options.password)
 
 
-def _config(options: argparse.Namespace) -> str:
+def _config(options: argparse.Namespace) -> RunConfig:
+    """The config of the command line. UserError also where its data or its base model are not there, before a run is made."""
+    from ftui.config import RunConfig
+    from ftui.models import check_named
+
     if not options.config:
         raise UserError("Name a CONFIG: a YAML file, or a preset such as starter.")
-    return options.config
+    config = RunConfig.load(options.config, options.overrides)
+    config.dataset.check_there()
+    check_named(config.base_model)
+    return config
 
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:
     from ftui.check import look, numbers, rehearsed, report_markdown, write_report
-    from ftui.config import RunConfig
     from ftui.device import Lease
     from ftui.shapes import write_parts
 
-    config = RunConfig.load(_config(options), options.overrides)
+    config = _config(options)
     looked = look(config)
     found = numbers(config, looked)
     if options.rehearse:
@@ -160,7 +167,6 @@ def _check(options: argparse.Namespace) -> dict[str, Any]:
 
 def _train(options: argparse.Namespace) -> dict[str, Any]:
     from ftui.backup import backup_of
-    from ftui.config import RunConfig
     from ftui.device import Lease
     from ftui.loop import accompany, carry_out, summary
     from ftui.ranks import join_ranks
@@ -179,11 +185,7 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     backup = backup_of(os.environ.get("FTUI_BACKUP"))
     if backup and options.resume:
         backup.bring(options.resume, store)
-    run = (
-        store.find(options.resume)
-        if options.resume
-        else store.create(with_start(RunConfig.load(_config(options), options.overrides), store))
-    )
+    run = store.find(options.resume) if options.resume else store.create(with_start(_config(options), store))
     if options.checkpoint is not None:
         rewind(run, options.checkpoint)
     if options.resume:
@@ -251,6 +253,8 @@ def _print_events(run: Any, done: threading.Event, printed: int) -> None:
 
 
 def _event_line(event: Any) -> str:
+    if event.data.get("state") == "failed":
+        return ""  # the last line on standard error says it
     if event.type in ("state", "message", "resumed"):
         return event.message
     if event.type == "metrics":

@@ -214,8 +214,19 @@ def test_a_run_that_fails_ends_with_its_sentence_and_exit_code_2(config_file, tm
     wrong = ["--runs", str(tmp_path / "runs"), "--json", "--set", "template.prompt='{{txet}}'"]
     assert main(["train", str(config_file), *wrong]) == 2
     out, err = capsys.readouterr()
-    assert "Traceback" not in out + err and not out.rstrip().endswith("}")
+    assert "Traceback" not in out + err and not out.rstrip().endswith("}") and "txet" not in out
     assert [("txet" in line) for line in err.splitlines() if line.startswith("ftui: ")] == [True]
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+@pytest.mark.parametrize("key", ["dataset.path", "base_model"])
+def test_what_is_not_there_is_told_once_with_its_path_and_leaves_no_run_behind(
+    config_file, tmp_path, capsys, command, key
+):
+    wrong = str(tmp_path / "wrong folder" / "rows.jsonl")
+    assert main([command, str(config_file), "--set", f"{key}={wrong}", "--runs", str(tmp_path / "runs")]) == 2
+    out, err = capsys.readouterr()
+    assert (out + err).count(wrong) == 1 and err.startswith("ftui: ") and not (tmp_path / "runs").exists()
 
 
 def test_a_word_that_is_no_command_gets_the_usage_and_exit_code_2(capsys):

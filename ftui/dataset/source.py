@@ -58,29 +58,27 @@ class DatasetSource(BaseModel):
         parts = (part for path in paths for part in self._read(path.strip()))
         return Rows.gather(parts, self.limit, ", ".join(_shown(path.strip()) for path in paths[:3]))
 
+    def check_there(self) -> None:
+        """UserError names, as it was given, the first path on this machine where nothing is. Opens nothing and asks nobody."""
+        for path in map(str.strip, (self.path,) if isinstance(self.path, str) else self.path):
+            _check_written(path, path)
+            if not (_place_of(path) or _is_pattern(path) or _is_remote(path)):
+                raise _nothing_at(path)
+
     def _read(self, path: str) -> Iterator[Part]:
         shown = _shown(path)
-        if not path or "\0" in path or "\n" in path:
-            raise UserError(
-                "The data set's path is empty or holds a line break. Name a file, a folder or a Hub data set."
-            )
-        if ".." in Path(path.replace("\\", "/")).parts:
-            raise UserError(
-                f"{shown}: a path must not hold “..”. Write it from the folder where ftui was started, or in full."
-            )
-        found = next((each for each in (path, str(_HOME / path)) if os.path.exists(each)), None)
+        _check_written(path, shown)
+        found = _place_of(path)
         if found and os.path.isdir(found):
             yield from self._read_folder(Path(found), shown)
         elif found:
             yield from self._read_file(Path(found), shown)
-        elif any(letter in path for letter in "*?["):
+        elif _is_pattern(path):
             yield from self._read_pattern(path, shown)
-        elif is_hub_id(path) and not suffix_of(path):
+        elif _is_remote(path):
             yield from read_hub(path, self.name, self.split, self.revision, self.limit)
         else:
-            raise UserError(
-                f"There is no file or folder “{shown}”, and it is no Hub id such as owner/name. Check how it is written."
-            )
+            raise _nothing_at(shown)
 
     def _read_file(self, path: Path, name: str) -> Iterator[Part]:
         if not path.is_file():
@@ -134,6 +132,33 @@ class DatasetSource(BaseModel):
             yield Note(f"Left out of “{shown}”, as they are no data: {listed}.")
         for path, name in next(iter(kinds.values())):
             yield from self._read_file(path, name)
+
+
+def _check_written(path: str, shown: str) -> None:
+    if not path or "\0" in path or "\n" in path:
+        raise UserError("The data set's path is empty or holds a line break. Name a file, a folder or a Hub data set.")
+    if ".." in Path(path.replace("\\", "/")).parts:
+        raise UserError(
+            f"{shown}: a path must not hold “..”. Write it from the folder where ftui was started, or in full."
+        )
+
+
+def _place_of(path: str) -> str | None:
+    return next((each for each in (path, str(_HOME / path)) if os.path.exists(each)), None)
+
+
+def _is_pattern(path: str) -> bool:
+    return any(letter in path for letter in "*?[")
+
+
+def _is_remote(path: str) -> bool:
+    return is_hub_id(path) and not suffix_of(path)
+
+
+def _nothing_at(shown: str) -> UserError:
+    return UserError(
+        f"There is no file or folder “{shown}”, and it is no Hub id such as owner/name. Check how it is written."
+    )
 
 
 def _shown(path: str) -> str:

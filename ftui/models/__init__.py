@@ -15,6 +15,7 @@ from ftui.models.starter import STARTER, STARTER_ID, Report, home, starter_folde
 __all__ = [
     "STARTER",
     "ModelFacts",
+    "check_named",
     "check_tunable",
     "describe",
     "hub_name",
@@ -44,6 +45,12 @@ def model_folder(base_model: str, revision: str | None = None, report: Report = 
     if problem and weights:
         raise UserError(f"{base_model}: {problem}")
     return hub.fetch(base_model, revision, token) if weights else found.folder
+
+
+def check_named(base_model: str) -> None:
+    """UserError for a name that is no model for certain: neither a folder nor a Hub id. Opens nothing and asks nobody."""
+    if base_model != STARTER:
+        _is_hub_id(base_model)
 
 
 def describe(base_model: str, revision: str | None = None, report: Report = print) -> ModelFacts:
