@@ -72,7 +72,7 @@ def _token(token: TokenView) -> str:
 
 def error_html(error: UserError, voice: Voice) -> str:
     """What stands in the way, where the result would stand."""
-    return f"<div class='card'><p class='bad'>{escape(voice.known(str(error)))}</p></div>"
+    return f"<div class='card'><p class='bad' role='alert'>{escape(voice.known(str(error)))}</p></div>"
 
 
 def facts_html(found: dict[str, Any], voice: Voice) -> str:

@@ -16,6 +16,7 @@ from ftui.ui.events import LATEST, ONCE, PRIVATE, QUIET, UNSEEN, telling
 from ftui.ui.language import Voice, say
 from ftui.ui.live import plan_html
 from ftui.ui.preview import Preview
+from ftui.ui.supervision import error_html
 
 
 class Estimate:
@@ -55,7 +56,7 @@ class Estimate:
                 plan = rehearsed or plan_of(config, found.examples, found.model_config, this_device())
                 return plan_html(plan, Voice(request), config.adapter)
             except UserError as error:
-                return f"<p class='quiet'>{escape(Voice(request).known(str(error)))}</p>"
+                return error_html(error, Voice(request))
 
         shows_plan = (show_plan, draft.inputs, self.planned)
         boxes = draft.form.by_path.items()
