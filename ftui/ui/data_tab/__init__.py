@@ -37,7 +37,8 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, others: Fields
         downloads(form, preview)
 
     show = table.shown(Form({**source.fields, **advanced.reading}), mapping)
-    propose, examine = proposed(table, recognized, mapping, form), examined(findings, pages, form, preview)
+    propose = proposed(source.upload, table, recognized, mapping, form)
+    examine = examined(findings, pages, form, preview)
     tab.select(**show).then(**examine)
     for chosen in source.wire(store):
         chosen(**propose).success(**examine)

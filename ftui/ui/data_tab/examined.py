@@ -12,6 +12,7 @@ from ftui.check import Look, numbers
 from ftui.doctor import apply_fix
 from ftui.errors import UserError
 from ftui.runs import RunStore
+from ftui.ui.data_tab.source import unread
 from ftui.ui.events import BRIEFLY, telling
 from ftui.ui.fieldset import Form
 from ftui.ui.language import Voice, say
@@ -120,8 +121,8 @@ def examined(findings: Findings, pages: Pages, form: Form, preview: Preview) -> 
             config = form.read(values)
             found = preview.look(config)
             checked = numbers(config, found)
-        except UserError as error:
-            return [*findings.show_error(error, mended, voice), 0, ""]
+        except UserError as error:  # rows that cannot be read come before all that is wrong with the form
+            return [*findings.show_error(unread(form, values) or error, mended, voice), 0, ""]
         first = rows_html(found, chosen_rows(found, order, search), 0, config.training, voice)
         return [*findings.show(found, checked, mended, voice), 0, first]
 

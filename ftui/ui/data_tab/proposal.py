@@ -15,7 +15,7 @@ from ftui.template import Proposal, propose
 from ftui.template.mapping import PARTS
 from ftui.ui.data_tab.mapping import LABELS, NO_COLUMN, Mapping
 from ftui.ui.data_tab.source import first_rows
-from ftui.ui.events import BRIEFLY, telling
+from ftui.ui.events import BRIEFLY
 from ftui.ui.fieldset import Form
 from ftui.ui.language import Voice, say
 
@@ -33,28 +33,40 @@ class Table:
             max_chars=80,
             max_height=240,
             buttons=["fullscreen"],
+            elem_id="rows",
         )
 
     def shown(self, reading: Form, mapping: Mapping) -> dict[str, Any]:
         """The event that shows the rows; `reading`: the inputs that say which."""
 
         def show_rows(*values: Any) -> list[Any]:
-            with telling():
+            try:
                 return table_of(first_rows(reading, values))
+            except UserError:  # the check, which comes next, says it
+                return _no_table()
 
         outputs = [self.rows, *mapping.roles.values()]
         return {"fn": show_rows, "inputs": reading.inputs, "outputs": outputs, **BRIEFLY}
 
 
-def proposed(table: Table, recognized: gr.Markdown, mapping: Mapping, form: Form) -> dict[str, Any]:
+def proposed(upload: gr.File, table: Table, recognized: gr.Markdown, mapping: Mapping, form: Form) -> dict[str, Any]:
     """The event that reads other rows, shows them, and fills in what suits them."""
     fitted = form.part([path for path in form.paths if path.startswith(SUITED)])
 
     def propose_template(request: gr.Request, *values: Any) -> list[Any]:
-        with telling():
+        chosen = [gr.skip() for _ in fitted.inputs]
+        try:
             rows = first_rows(form, values)
             proposal = propose(rows)
-        voice, chosen = Voice(request), [gr.skip() for _ in fitted.inputs]
+        except UserError:  # the check, which comes next, says it
+            return [
+                None,
+                *_no_table(),
+                "",
+                *(gr.skip() for _ in PARTS),
+                *chosen,
+            ]  # the next file is not added to this one
+        voice = Voice(request)
         sentences = _sentences(rows, proposal, voice)
         try:
             template = proposal.template.model_dump() if proposal.template else _any_template(rows)
@@ -64,9 +76,9 @@ def proposed(table: Table, recognized: gr.Markdown, mapping: Mapping, form: Form
         except UserError:  # the check, which comes next, says it
             pass
         boxes = [(getattr(proposal.template, part) or "") if proposal.template else "" for part in PARTS]
-        return [*table_of(rows), "\n\n".join(sentences), *boxes, *chosen]
+        return [gr.skip(), *table_of(rows), "\n\n".join(sentences), *boxes, *chosen]
 
-    outputs = [table.rows, *mapping.roles.values(), recognized, *mapping.parts, *fitted.inputs]
+    outputs = [upload, table.rows, *mapping.roles.values(), recognized, *mapping.parts, *fitted.inputs]
     return {"fn": propose_template, "inputs": form.inputs, "outputs": outputs, **BRIEFLY}
 
 
@@ -75,7 +87,13 @@ def table_of(rows: Rows) -> list[Any]:
     columns = list(rows.columns)
     head = [[_cell(row.get(column)) for column in columns] for row in rows.head(20)]
     choices = [NO_COLUMN, *((column, column) for column in columns)]
-    return [{"headers": columns, "data": head}, *(gr.Dropdown(choices=choices) for _ in LABELS)]
+    shown = gr.Dataframe({"headers": columns, "data": head}, visible=True)
+    return [shown, *(gr.Dropdown(choices=choices) for _ in LABELS)]
+
+
+def _no_table() -> list[Any]:
+    """Instead of rows that are not those of the file any more."""
+    return [gr.Dataframe(visible=False), *(gr.Dropdown(choices=[NO_COLUMN]) for _ in LABELS)]
 
 
 def _cell(value: object) -> str:

@@ -75,6 +75,15 @@ def first_rows(form: Form, values: tuple[Any, ...]) -> Rows:
     return source.model_copy(update={"limit": min(source.limit or PREVIEWED_ROWS, PREVIEWED_ROWS)}).load()
 
 
+def unread(form: Form, values: tuple[Any, ...]) -> UserError | None:
+    """Why the rows cannot be read; None where they can."""
+    try:
+        first_rows(form, values)
+    except UserError as error:
+        return error
+    return None
+
+
 def _suffix(text: str) -> str:
     """What pasted text is: JSON, JSON lines, a table, or just text."""
     if not text.strip():

@@ -1,0 +1,59 @@
+"""What the page says of what is wrong or not yet whole: once, in its place, and until it is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.test_page import MINUTE, open_tab
+
+MARKS = "[data-testid=status-tracker] .error"  # what Gradio puts over the outputs of an event that raised
+
+
+def upload(page: Page, file: Path) -> None:
+    open_tab(page, "Data")
+    page.locator("#upload input[type=file]").set_input_files(file)
+
+
+def marks_seen(page: Page) -> int:
+    return sum(mark.is_visible() for mark in page.locator(MARKS).all())
+
+
+def test_a_file_that_cannot_be_read_leaves_one_sentence_where_the_rows_were(page: Page, tmp_path: Path) -> None:
+    empty, good = tmp_path / "empty.csv", tmp_path / "good.csv"
+    empty.write_text("")
+    good.write_text("question,answer\n" + "".join(f"What is {i}?,It is {i}.\n" for i in range(40)))
+    open_tab(page, "Data")
+    expect(page.locator("#facts")).to_contain_text("400 rows", timeout=MINUTE)
+    upload(page, empty)
+    said = page.locator("#facts").get_by_role("alert")
+    expect(said).to_contain_text("empty.csv", timeout=MINUTE)
+    expect(page.locator("#rows")).to_be_hidden()
+    for gone in ("#problems", "#seen", "#recognized"):
+        expect(page.locator(gone)).to_have_text("")
+    assert marks_seen(page) == 0
+    open_tab(page, "Train")
+    open_tab(page, "Data")
+    expect(said).to_contain_text("empty.csv", timeout=MINUTE)
+    upload(page, good)
+    expect(page.locator("#facts")).to_contain_text("40 rows", timeout=MINUTE)
+    expect(page.locator("#rows")).to_contain_text("What is 1?")
+    expect(said).to_have_count(0)
+
+
+def test_a_wrong_number_is_told_beneath_the_questions_until_it_is_corrected(page: Page) -> None:
+    open_tab(page, "Train")
+    page.get_by_role("button", name="All settings").click()
+    rate = page.get_by_label("Learning rate")
+    rate.fill("-1")
+    page.locator("#start").click()
+    told = page.locator("#plan").get_by_role("alert")
+    expect(told).to_contain_text("training.learning_rate", timeout=MINUTE)
+    expect(page.locator(".toast-body").first).to_contain_text("training.learning_rate", timeout=MINUTE)
+    expect(page.locator(MARKS).first).to_be_attached()  # Gradio still marks: the page hides it
+    assert marks_seen(page) == 0
+    rate.fill("0.001")
+    rate.blur()
+    expect(page.locator("#plan")).to_contain_text("steps", timeout=MINUTE)
+    expect(told).to_have_count(0)
