@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from ftui.config import RunConfig
+from ftui.runs import RunStore
+from tests import tiny
+from tests.e2e.conftest import Server
 from tests.e2e.test_page import MINUTE, open_tab
 
 MARKS = "[data-testid=status-tracker] .error"  # what Gradio puts over the outputs of an event that raised
+
+LATE = """
+const sent = window.fetch;
+window.fetch = async (...asked) => {
+  if (String(asked[1]?.body).includes('"data":[[')) await new Promise(done => setTimeout(done, 4000));
+  return sent(...asked);
+};
+"""  # the event that gives a form back to the page is the only one that begins with a list
 
 
 def upload(page: Page, file: Path) -> None:
     open_tab(page, "Data")
     page.locator("#upload input[type=file]").set_input_files(file)
+
+
+def choose(page: Page, box: str, option: str) -> None:
+    page.locator(f"{box} input").click()
+    page.get_by_role("option", name=option, exact=True).last.click()
 
 
 def marks_seen(page: Page) -> int:
@@ -57,3 +75,22 @@ def test_a_wrong_number_is_told_beneath_the_questions_until_it_is_corrected(page
     rate.blur()
     expect(page.locator("#plan")).to_contain_text("steps", timeout=MINUTE)
     expect(told).to_have_count(0)
+
+
+def test_after_a_reload_the_plan_is_that_of_the_form_however_late_it_is_given_back(
+    page: Page, server: Server, tmp_path: Path, tiny_model: Path
+) -> None:
+    open_tab(page, "Train")
+    plan = page.locator("#plan p").first
+    expect(plan).to_contain_text("48 steps", timeout=MINUTE)
+    choose(page, "#preset", "Text to one of twelve labels")
+    expect(plan).not_to_contain_text("48 steps", timeout=MINUTE)
+    planned = plan.inner_text()
+    waiting = RunStore(server.runs).create(RunConfig.parse(tiny.values(tiny_model, tmp_path)))
+    try:
+        page.add_init_script(LATE)
+        page.reload()  # a run that was interrupted: the page opens on the Train tab by itself
+        expect(plan).to_contain_text("48 steps", timeout=MINUTE)
+        expect(plan).to_have_text(planned, timeout=MINUTE)
+    finally:
+        shutil.rmtree(waiting.path)

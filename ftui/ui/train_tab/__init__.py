@@ -47,8 +47,8 @@ def train_tab(
     waiting.wire(live)
     estimate.measure(draft)
     yaml.show_draft(draft)
-    fills = [questions.fill_from_preset(form), yaml.fill(draft), questions.fill_from_strength(form)]
     restored = remember({"preset": questions.preset, "length": questions.length, **fields}, page.kept, page.studio)
-    questions.follow(form, [*fills, restored], tab)
+    fills = [questions.fill_from_preset(form), yaml.fill(draft), questions.fill_from_strength(form), restored]
+    questions.follow(form, fills, tab)
     estimate.follow(draft, fills, tab)
     return view.to_chat, draft
