@@ -12,9 +12,10 @@ from ftui.device import Lease
 from ftui.errors import UserError
 from ftui.runs import RunStore
 from ftui.ui.data_tab import data_tab
+from ftui.ui.draft import Draft
 from ftui.ui.fieldset import Form
 from ftui.ui.model_tab import model_tab
-from ftui.ui.train_tab.settings import settings
+from ftui.ui.train_tab import how_long, settings
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def form() -> Form:
     store = RunStore(folder=None)  # never asked here
     with gr.Blocks() as studio, gr.Tab("data") as tab:
         model = model_tab(first, studio)
-        data = data_tab(first, store, None, model, tab)
+        data = data_tab(first, store, None, Draft(how_long(), Form(model)), tab)
     return Form({**model, **data, **settings(first)})
 
 

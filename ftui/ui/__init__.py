@@ -15,14 +15,16 @@ from ftui.config import RunConfig
 from ftui.runs import RunStore
 from ftui.ui.chat_tab import chat_tab
 from ftui.ui.data_tab import data_tab
+from ftui.ui.draft import Draft
 from ftui.ui.events import AT_ONCE, LATEST
+from ftui.ui.fieldset import Form
 from ftui.ui.language import Voice, catalogue, say
 from ftui.ui.model_tab import model_tab
 from ftui.ui.page import Page
 from ftui.ui.preview import Preview
 from ftui.ui.pulse import Pulse
 from ftui.ui.runs_tab import runs_tab
-from ftui.ui.train_tab import is_eventful, settings, train_tab
+from ftui.ui.train_tab import how_long, is_eventful, settings, train_tab
 
 THEME = gr.themes.Default(
     primary_hue="indigo",
@@ -43,7 +45,7 @@ def build_studio(
     first, preview = RunConfig.load("starter"), Preview()
     with gr.Blocks(title="ftui", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as studio:
         kept = gr.BrowserState(None, storage_key="ftui-form", secret="ftui")  # in a hidden tab it would come too late
-        drawn_later = settings(first)  # the Data tab reads and sets them, the Train tab draws them
+        length, drawn_later = how_long(), settings(first)  # the Data tab reads and sets them, the Train tab draws them
         _masthead()
         _trouble(trainer, pulse, restart)
         with gr.Tabs(selected="model", elem_id="tabs", overflow_behavior="wrap") as tabs:
@@ -51,9 +53,10 @@ def build_studio(
             with gr.Tab(say("Model"), id="model"):
                 model = model_tab(first, studio)
             with gr.Tab(say("Data"), id="data") as data_page:
-                data = data_tab(first, store, preview, {**model, **drawn_later}, data_page)
+                data = data_tab(first, store, preview, Draft(length, Form({**model, **drawn_later})), data_page)
+            draft = Draft(length, Form({**model, **data, **drawn_later}))
             with gr.Tab(say("Train"), id="train") as train_page:
-                to_chat, draft = train_tab(trainer, preview, {**model, **data, **drawn_later}, page, train_page)
+                to_chat = train_tab(trainer, preview, draft, page, train_page)
             with gr.Tab(say("Chat"), id="chat") as chat_page:
                 door = chat_tab(store, chat, to_chat, page, chat_page)
             with gr.Tab(say("Runs"), id="runs") as runs_page:

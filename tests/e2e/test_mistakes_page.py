@@ -94,3 +94,16 @@ def test_after_a_reload_the_plan_is_that_of_the_form_however_late_it_is_given_ba
         expect(plan).to_have_text(planned, timeout=MINUTE)
     finally:
         shutil.rmtree(waiting.path)
+
+
+def test_other_rows_are_learned_as_long_as_was_chosen_for_them_and_not_as_briefly_as_those_before(
+    page: Page, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.csv"
+    file.write_text("question,answer\n" + "".join(f"What is {i}?,It is {i}.\n" for i in range(200)))
+    open_tab(page, "Train")
+    page.get_by_label("Quick check").check()
+    upload(page, file)
+    expect(page.locator("#recognized")).to_contain_text("Chosen for these rows", timeout=MINUTE)
+    open_tab(page, "Train")
+    expect(page.get_by_label("Standard")).to_be_checked()

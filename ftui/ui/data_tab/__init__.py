@@ -11,14 +11,15 @@ from ftui.ui.data_tab.examined import Findings, Pages, examined
 from ftui.ui.data_tab.mapping import Mapping
 from ftui.ui.data_tab.proposal import Table, proposed
 from ftui.ui.data_tab.source import Advanced, Source
+from ftui.ui.draft import Draft
 from ftui.ui.fieldset import Fields, Form
 from ftui.ui.preview import Preview
 
 __all__ = ["data_tab"]
 
 
-def data_tab(first: RunConfig, store: RunStore, preview: Preview, others: Fields, tab: gr.Tab) -> Fields:
-    """Returns its inputs. `others`: those of other tabs on which depends what the model sees of the rows."""
+def data_tab(first: RunConfig, store: RunStore, preview: Preview, others: Draft, tab: gr.Tab) -> Fields:
+    """Returns its inputs. `others`: those of other tabs, on which depends what the model sees of the rows."""
     with gr.Row():
         with gr.Column(scale=1):
             source = Source(first.dataset)
@@ -32,12 +33,12 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, others: Fields
             below = gr.Column()
 
     own = {**source.fields, **mapping.fields, **advanced.split, **advanced.reading}
-    form = Form({**others, **own})
+    form = Form({**others.form.by_path, **own})
     with below:
         downloads(form, preview)
 
     show = table.shown(Form({**source.fields, **advanced.reading}), mapping)
-    propose = proposed(source.upload, table, recognized, mapping, form)
+    propose = proposed(source.upload, table, recognized, mapping, Draft(others.length, form))
     examine = examined(findings, pages, form, preview)
     tab.select(**show).then(**examine)
     for chosen in source.wire(store):

@@ -15,6 +15,7 @@ from ftui.template import Proposal, propose
 from ftui.template.mapping import PARTS
 from ftui.ui.data_tab.mapping import LABELS, NO_COLUMN, Mapping
 from ftui.ui.data_tab.source import first_rows
+from ftui.ui.draft import Draft
 from ftui.ui.events import BRIEFLY
 from ftui.ui.fieldset import Form
 from ftui.ui.language import Voice, say
@@ -49,9 +50,10 @@ class Table:
         return {"fn": show_rows, "inputs": reading.inputs, "outputs": outputs, **BRIEFLY}
 
 
-def proposed(upload: gr.File, table: Table, recognized: gr.Markdown, mapping: Mapping, form: Form) -> dict[str, Any]:
+def proposed(upload: gr.File, table: Table, recognized: gr.Markdown, mapping: Mapping, draft: Draft) -> dict[str, Any]:
     """The event that reads other rows, shows them, and fills in what suits them."""
-    fitted = form.part([path for path in form.paths if path.startswith(SUITED)])
+    form = draft.form
+    fitted = Draft(draft.length, form.part([path for path in form.paths if path.startswith(SUITED)]))
 
     def propose_template(request: gr.Request, *values: Any) -> list[Any]:
         chosen = [gr.skip() for _ in fitted.inputs]
@@ -59,13 +61,8 @@ def proposed(upload: gr.File, table: Table, recognized: gr.Markdown, mapping: Ma
             rows = first_rows(form, values)
             proposal = propose(rows)
         except UserError:  # the check, which comes next, says it
-            return [
-                None,
-                *_no_table(),
-                "",
-                *(gr.skip() for _ in PARTS),
-                *chosen,
-            ]  # the next file is not added to this one
+            emptied = [None, *_no_table(), ""]  # the upload, too, or the next file would be added to this one
+            return [*emptied, *(gr.skip() for _ in PARTS), *chosen]
         voice = Voice(request)
         sentences = _sentences(rows, proposal, voice)
         try:

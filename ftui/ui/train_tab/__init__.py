@@ -6,40 +6,37 @@ import gradio as gr
 
 from ftui.background import BackgroundTrainer
 from ftui.ui.draft import Draft
-from ftui.ui.fieldset import Fields, Form, remember
+from ftui.ui.fieldset import remember
 from ftui.ui.page import Page
 from ftui.ui.preview import Preview
 from ftui.ui.train_tab.controls import Controls
 from ftui.ui.train_tab.estimate import Estimate
 from ftui.ui.train_tab.live import Live, is_eventful
-from ftui.ui.train_tab.questions import Questions
+from ftui.ui.train_tab.questions import Questions, how_long
 from ftui.ui.train_tab.settings import Yaml, draw_settings, settings
 from ftui.ui.train_tab.view import View
 from ftui.ui.train_tab.waiting import Waiting
 
-__all__ = ["is_eventful", "settings", "train_tab"]
+__all__ = ["how_long", "is_eventful", "settings", "train_tab"]
 
 
-def train_tab(
-    trainer: BackgroundTrainer, preview: Preview, fields: Fields, page: Page, tab: gr.Tab
-) -> tuple[gr.Button, Draft]:
-    """Returns the button that leads to the chat, and the draft of the run that Start would begin.
+def train_tab(trainer: BackgroundTrainer, preview: Preview, draft: Draft, page: Page, tab: gr.Tab) -> gr.Button:
+    """Returns the button that leads to the chat.
 
-    `fields`: all inputs that make a run, those of the tabs before this one and the settings that are drawn here.
+    `draft`: all inputs that make a run, those of the tabs before this one and those that are drawn here.
     """
+    form = draft.form
     with gr.Row():
         with gr.Column(scale=2, min_width=340):
-            questions = Questions()
+            questions = Questions(draft.length)
             estimate = Estimate(trainer, preview)
             controls = Controls(trainer, preview)
             waiting = Waiting(trainer)
-            draw_settings(fields)
+            draw_settings(form.by_path)
             yaml = Yaml()
         with gr.Column(scale=3):
             view = View()
 
-    form = Form(fields)
-    draft = Draft(questions.length, form)
     live = Live(trainer, view, controls, waiting)
     live.follow(page)
     controls.begin(draft, live)
@@ -47,8 +44,9 @@ def train_tab(
     waiting.wire(live)
     estimate.measure(draft)
     yaml.show_draft(draft)
-    restored = remember({"preset": questions.preset, "length": questions.length, **fields}, page.kept, page.studio)
+    kept = {"preset": questions.preset, "length": draft.length, **form.by_path}
+    restored = remember(kept, page.kept, page.studio)
     fills = [questions.fill_from_preset(form), yaml.fill(draft), questions.fill_from_strength(form), restored]
     questions.follow(form, fills, tab)
     estimate.follow(draft, fills, tab)
-    return view.to_chat, draft
+    return view.to_chat

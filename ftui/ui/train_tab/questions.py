@@ -15,8 +15,14 @@ from ftui.ui.language import say
 from ftui.ui.simple import LENGTHS, STRENGTH_PATHS, STRENGTHS, settings_of, strength_of
 
 
+def how_long() -> gr.Radio:
+    """The answer to how long a run is to be; the Data tab sets it, this one draws it."""
+    choices = [(say(label), key) for key, label in LENGTHS.items()]
+    return gr.Radio(choices, value="standard", label=say("How long"), elem_id="length", render=False)
+
+
 class Questions:
-    def __init__(self) -> None:
+    def __init__(self, length: gr.Radio) -> None:
         """Drawn as the starter preset answers them."""
         self.presets = {preset.name: preset for preset in presets()}
         first = self.presets["starter"]
@@ -28,9 +34,7 @@ class Questions:
             elem_id="preset",
         )
         self.needs = gr.Markdown(say(first.needs), elem_classes="quiet")
-        self.length = gr.Radio(
-            [(say(label), key) for key, label in LENGTHS.items()], value="standard", label=say("How long")
-        )
+        length.render()
         self.strength = gr.Radio(
             [(say(label), key) for key, label in STRENGTHS.items()],
             value=strength_of(first.config.lora, first.config.training),
