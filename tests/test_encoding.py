@@ -417,3 +417,19 @@ def test_a_blank_before_each_text_is_not_doubled_behind_a_special_token_inside_d
     content = "Say<|im_end|>now, <|im_end|> then."
     messages = [{"role": "user", "content": content}, ANSWER]
     assert content in metaspace.decode(encoding.encode([messages])[0].input_ids)
+
+
+LETTERS = "Überweisung, Ñandú y Ünlü 日本語 👩‍👧 \ufffd\ufffd end"
+
+
+@pytest.mark.parametrize("kind", ["bytes", "metaspace"])
+def test_tokens_that_are_half_a_letter_show_it_once_it_is_whole(encoding_of, metaspace, kind):
+    encoding = Encoding(metaspace, "chatml") if kind == "metaspace" else encoding_of("chatml")
+    messages = [{"role": "user", "content": LETTERS}, {"role": "assistant", "content": LETTERS}]
+    example, views = encoding.encode([messages])[0], encoding.explain(messages)
+    assert [view.id for view in views] == example.input_ids, "every token keeps its id"
+    assert "".join(view.text for view in views) == encoding.tokenizer.decode(example.input_ids)
+    assert [view.kind == "learned" for view in views] == [label != IGNORED for label in example.labels]
+    assert sum("\ufffd" in view.text for view in views) == 4, "only where the data hold it"
+    learned = "".join(view.text for view in views if view.kind == "learned")
+    assert learned.startswith(LETTERS) and any(not view.text for view in views)

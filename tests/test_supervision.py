@@ -49,3 +49,15 @@ def test_where_everything_is_learned_everything_is_shown_so(found, values):
     assert shown_kinds(rows_html(found, [3], 0, settings(values), ENGLISH)) == {"context", "learned"}
     everything = settings(values, completion_only_loss=False)
     assert shown_kinds(rows_html(found, [3], 0, everything, ENGLISH)) == {"learned"}
+
+
+def test_a_letter_of_several_tokens_is_shown_once_with_all_their_ids(values, tmp_path):
+    rows = [{"text": "Was ist 日?", "answer": f"Ü {i}"} for i in range(18)]
+    values["dataset"] = {"path": str(tiny.write_rows(tmp_path / "rows.jsonl", rows))}
+    found = look(RunConfig.parse(values), report=lambda _: None)
+    html = rows_html(found, [0], 0, settings(values), ENGLISH)
+    assert "\ufffd" not in html and re.search(r"title='\d+ \+ \d+: [^>]*>Ü</span>", html)
+    views = found.encoding.explain(found.examples.messages(0))
+    inside = next(number for number, view in enumerate(views) if view.text == "Ü")
+    cut = rows_html(found, [0], 0, settings(values, max_length=inside), ENGLISH)
+    assert re.search(r"token cut' title='\d+ \(learned\) \+ \d+ \(cut off\): ", cut), "the cut goes through the letter"

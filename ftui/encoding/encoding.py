@@ -43,7 +43,7 @@ class Encoded(NamedTuple):
 
 
 class TokenView(NamedTuple):
-    """A token to look at. `kind`: context, learned, or cut."""
+    """A token to look at. `text`: what it adds to the text, nothing while a letter is not whole; `kind`: context, learned, or cut."""
 
     text: str
     id: int
@@ -95,8 +95,9 @@ class Encoding:
     def explain(
         self, messages: Sequence[Message], max_length: int | None = None, answers_only: bool = True
     ) -> list[TokenView]:
-        """Every token of the example as text, with what becomes of it."""
+        """Every token of the example with what becomes of it; all their texts together are the decoded whole."""
         whole = self.encode([messages], answers_only=answers_only)[0]
+        texts = self._texts(whole.input_ids)
         specials = set(self.tokenizer.all_special_ids)
         views = []
         for index, (token, label) in enumerate(zip(whole.input_ids, whole.labels, strict=True)):
@@ -107,7 +108,7 @@ class Encoding:
                 if label == IGNORED
                 else "learned"
             )
-            views.append(TokenView(self.tokenizer.decode([token]), token, kind, token in specials))
+            views.append(TokenView(texts[index], token, kind, token in specials))
         return views
 
     def text(self, messages: Sequence[Message]) -> str:
@@ -309,6 +310,27 @@ class Encoding:
         found = self.tokenizer.backend_tokenizer.encode_batch_fast(glued, add_special_tokens=False)
         ids = {text: each.ids[1:] if self._glue else each.ids for text, each in zip(texts, found, strict=True)}
         return [ids[piece.text] for piece in pieces]
+
+    def _texts(self, ids: Sequence[int]) -> list[str]:
+        """What each token adds to the text. A letter of several tokens stands with the last of them."""
+        texts: list[str] = []
+        before: list[int] = []
+        letter: list[int] = []
+        for position, token in enumerate(ids, 1):
+            letter.append(token)
+            # Behind the tokens before, because SentencePiece drops the blank of the first token that it decodes.
+            text = self._decoded(before + letter)[len(self._decoded(before)) :]
+            # U+FFFD is half a letter, unless the data hold it: then its tokens are these.
+            is_half = text.endswith("\ufffd") and self._tokenize([Piece(text, False)]) != [letter]
+            if is_half and position < len(ids):
+                texts.append("")
+            else:
+                texts.append(text)
+                before, letter = letter, []
+        return texts
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
     def _find_glue(self) -> str:
         """SentencePiece puts a blank before each text; behind a special token, which is dropped again, it does not."""

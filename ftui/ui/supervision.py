@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any
 
@@ -13,6 +14,7 @@ from ftui.ui.language import Voice
 
 SHOWN_ROWS = 5
 SHOWN_TOKENS = 1500
+KINDS = {"context": "context", "learned": "learned", "cut": "cut off"}
 ORDERS = {"order": "As they come", "longest": "Longest first", "cut": "Most cut first", "left": "Left out"}
 
 
@@ -32,8 +34,8 @@ def chosen_rows(found: Look, order: str, search: str) -> list[int]:
 
 def rows_html(found: Look, chosen: list[int], page: int, settings: TrainingSettings, voice: Voice) -> str:
     """Five rows exactly as the trainer gets them."""
-    kinds = (("context", "context"), ("learned", "learned"), ("cut", "cut off"), ("context special", "special token"))
-    legend = " ".join(f"<span class='token {kind}'>{escape(voice(name))}</span>" for kind, name in kinds)
+    kinds = {**KINDS, "context special": "special token"}
+    legend = " ".join(f"<span class='token {kind}'>{escape(voice(name))}</span>" for kind, name in kinds.items())
     start = page * SHOWN_ROWS
     reasons = {left.row: left.reason for left in found.examples.left_out}
     shown = "".join(
@@ -60,14 +62,29 @@ def _row(found: Look, row: int, reason: str, settings: TrainingSettings, voice: 
         tokens = found.encoding.explain(messages, settings.max_length, settings.completion_only_loss)
     except UserError:
         return title + left_out
-    marks = "".join(map(_token, tokens[:SHOWN_TOKENS]))
+    marks = "".join(_mark(letters, voice) for letters in _whole(tokens[:SHOWN_TOKENS]))
     return f"{title}{left_out}<div class='tokens'>{marks}</div>"
 
 
-def _token(token: TokenView) -> str:
-    kind = f"token {token.kind}{' special' if token.special else ''}"
-    text = escape(token.text).replace("\n", "↵<br>")
-    return f"<span class='{kind}' title='{token.id}: {escape(repr(token.text), quote=True)}'>{text}</span>"
+def _whole(tokens: Iterable[TokenView]) -> Iterator[list[TokenView]]:
+    """The tokens that are shown as one, because only together they are letters."""
+    half: list[TokenView] = []
+    for token in tokens:
+        half.append(token)
+        if token.text:
+            yield half
+            half = []
+
+
+def _mark(tokens: list[TokenView], voice: Voice) -> str:
+    """Hovered over, it says every token's id, and what becomes of each where a cut goes through a letter."""
+    last, kinds = tokens[-1], {token.kind for token in tokens}
+    ids = " + ".join(
+        f"{token.id} ({voice(KINDS[token.kind])})" if len(kinds) > 1 else str(token.id) for token in tokens
+    )
+    kind = f"token {last.kind}{' special' if last.special else ''}"
+    text = escape(last.text).replace("\n", "↵<br>")
+    return f"<span class='{kind}' title='{escape(ids)}: {escape(repr(last.text), quote=True)}'>{text}</span>"
 
 
 def error_html(error: UserError, voice: Voice) -> str:
