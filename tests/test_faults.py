@@ -736,7 +736,7 @@ def test_runs_keep_their_order_when_the_clock_is_set_back(config, tmp_path):
 )
 def test_a_broken_line_of_events_is_passed_over_and_the_page_is_drawn_as_before(run_to_change, line):
     from ftui.ui.language import Voice
-    from ftui.ui.live import log_html, loss_curve, status_html, watched_html
+    from ftui.ui.live import log_html, losses_html, status_html, watched_html
 
     def drawn() -> list[str]:
         run = Run(run_to_change.path)
@@ -745,7 +745,7 @@ def test_a_broken_line_of_events_is_passed_over_and_the_page_is_drawn_as_before(
             status_html(run, run.state, events, voice),
             watched_html(events, voice),
             log_html(events, voice),
-            loss_curve(run).to_csv(),
+            losses_html(run, voice),
         ]
 
     before, path = drawn(), run_to_change.path / "events.jsonl"

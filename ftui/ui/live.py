@@ -1,4 +1,4 @@
-"""The live view: what a run's folder says, as HTML and one frame of losses. Knows no component, and no run but the one it is given."""
+"""The live view: what a run's folder says, as HTML. Knows no component, and no run but the one it is given."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ftui.history import created, data_name
 from ftui.plan import Plan
 from ftui.runs import WORKING, Event, Run
 from ftui.ui.language import Voice
+from ftui.ui.plots import curve, plot_html
 
 PHASES = {
     "queued": "Waiting to start",
@@ -30,7 +31,6 @@ PROGRESS = {
     "written": "{done} of {of} GB written",
     "compared": "{done} of {of} rows compared",
 }
-CURVE_POINTS = 400
 PROOF_ROWS = 12
 
 
@@ -98,16 +98,13 @@ def status_html(run: Run, state: str, events: list[Event], voice: Voice) -> str:
             value = next((data[name] for data in reversed(measured) if data.get(name) is not None), None)
             if value is not None:
                 facts.append(voice(words, loss=voice.number(value, 3)))
-    legend = (
-        voice("Lower is better. Blue: rows it learns from; orange: rows it never sees.") if len(measured) > 1 else ""
-    )
     share = 1.0 if state == "done" else share
     if state == "done" and (compared := _planned_beside_actual(events, measured, voice)):
         facts.append(compared)
     bar = f"<progress max='1' value='{share:.3f}' aria-label='{escape(voice('Training'))}'></progress>"
     return (
         f"<div class='card status {state}'><p class='phase' role='status' aria-live='polite'><b>{escape(voice(PHASES[state]))}</b> "
-        f"<span>{escape(sentence)}</span></p>{bar}<p class='numbers'>{' · '.join(map(escape, facts))}</p><p class='quiet'>{escape(legend)}</p>"
+        f"<span>{escape(sentence)}</span></p>{bar}<p class='numbers'>{' · '.join(map(escape, facts))}</p>"
         f"<p class='quiet'>{escape(run.run_id)} · {escape(run.base_model)}</p></div>"
     )
 
@@ -156,19 +153,14 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
-def loss_curve(run: Run) -> Any:
-    """Both losses by step. LinePlot learns its colors from the first frame, so each series always has a row."""
-    import pandas
-
+def losses_html(run: Run, voice: Voice) -> str:
+    """Both losses by step; nothing before the first."""
     measured = run.metrics()
-    points = []
-    for series, name in (("training", "loss"), ("validation", "validation_loss")):
-        found = [(data["step"], data[name], series) for data in measured if data.get(name) is not None]
-        points += found[:: len(found) // CURVE_POINTS + 1]
-    if len(points) < 2:
-        return None
-    points += [(points[0][0], None, series) for series in ("training", "validation")]
-    return pandas.DataFrame(points, columns=["step", "loss", "series"])
+    curves = {
+        ("training", voice("rows it learns from")): curve(measured, "loss"),
+        ("validation", voice("rows it never sees")): curve(measured, "validation_loss"),
+    }
+    return plot_html(curves, voice("Loss: lower is better"), voice)
 
 
 def watched_html(events: list[Event], voice: Voice) -> str:

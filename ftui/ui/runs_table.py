@@ -11,10 +11,10 @@ from ftui.history import RunLine
 from ftui.runs import ENDED, WORKING, Run
 from ftui.train import Checkpoint
 from ftui.ui.language import Voice
-from ftui.ui.live import CURVE_POINTS, PHASES
+from ftui.ui.live import PHASES
+from ftui.ui.plots import curve, plot_html
 
 LETTERS = "ABC"
-COLORS = dict(zip(LETTERS, ("#4f46e5", "#ea580c", "#0d9488"), strict=True))
 SHOWN = 500
 VERDICTS = {"better": "better", "worse": "worse", "not better": "not better", "too few rows": "too few rows"}
 GROUPS: dict[str, tuple[str, Sequence[str] | None]] = {
@@ -163,15 +163,13 @@ def _checkpoint_row(run: Run, point: Checkpoint, is_best: bool, can_act: bool, v
 # runs beside each other
 
 
-def compared_curves(runs: Sequence[Run]) -> Any:
-    """Validation losses by step, a series a run. Every letter always has a row: LinePlot learns its colors once."""
-    import pandas
-
-    points: list[tuple[int, float | None, str]] = [(0, None, letter) for letter in LETTERS]
-    for letter, run in zip(LETTERS, runs, strict=False):
-        found = [(m["step"], m["validation_loss"]) for m in run.metrics() if m.get("validation_loss") is not None]
-        points += [(step, loss, letter) for step, loss in found[:: len(found) // CURVE_POINTS + 1]]
-    return pandas.DataFrame(points, columns=["step", "loss", "series"]) if len(points) > len(LETTERS) else None
+def compared_html(runs: Sequence[Run], voice: Voice) -> str:
+    """Validation losses by step, a curve a run."""
+    curves = {
+        (letter.lower(), letter): curve(run.metrics(), "validation_loss")
+        for letter, run in zip(LETTERS, runs, strict=False)
+    }
+    return plot_html(curves, voice("Validation loss"), voice)
 
 
 def differences_html(lines: Sequence[RunLine], runs: Sequence[Run], voice: Voice) -> str:

@@ -13,8 +13,7 @@ from ftui.runs import ENDED, WORKING, Run
 from ftui.train import checkpoints_of
 from ftui.ui.chat_tab import can_chat
 from ftui.ui.language import Voice, say
-from ftui.ui.live import log_html, loss_curve, proof_html, report_html, run_title, status_html, watched_html
-from ftui.ui.plots import SERIES, loss_plot, plotted
+from ftui.ui.live import log_html, losses_html, proof_html, report_html, run_title, status_html, watched_html
 from ftui.ui.question import Question
 from ftui.ui.runs_table import ACTING, checkpoints_html
 
@@ -65,7 +64,7 @@ class Detail:
             self.question = Question(trainer)
             with gr.Tabs(elem_id="run_parts", overflow_behavior="wrap"):
                 with gr.Tab(say("Curves")):
-                    self.plot = loss_plot("run_plot", SERIES, 320)
+                    self.plot = gr.HTML(padding=False, elem_id="run_plot")
                     self.watched = gr.HTML(padding=False)
                 with gr.Tab(say("Report")):
                     self.report = gr.HTML(padding=False, elem_id="run_report")
@@ -83,7 +82,7 @@ class Detail:
     def show(self, run: Run | None, in_trash: bool, voice: Voice) -> list[Any]:
         if run is None:
             hidden = [gr.Button(visible=False) for _ in self.actions.outputs]
-            return [gr.Column(visible=False), "", gr.LinePlot(visible=False), *[""] * 5, *hidden]
+            return [gr.Column(visible=False), *[""] * 7, *hidden]
         state, events = run.state, run.events()
         busy = voice("It is being compared or merged; the log says how far it is.")
         note = f"<p class='warn' role='status'>{escape(busy)}</p>" if state in ENDED and run.is_held else ""
@@ -91,7 +90,7 @@ class Detail:
         return [
             gr.Column(visible=True),
             f"<h2>{escape(run_title(run, voice))}</h2>{note}{status_html(run, state, events, voice)}",
-            plotted(loss_curve(run), "Loss", voice),
+            losses_html(run, voice),
             watched_html(events, voice),
             _reports(run, voice) or f"<p class='quiet'>{escape(no_report)}</p>",
             checkpoints_html(run, checkpoints_of(run), not in_trash, voice),

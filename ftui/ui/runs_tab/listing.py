@@ -9,9 +9,8 @@ import gradio as gr
 from ftui.history import RunLine
 from ftui.runs import Run, RunStore
 from ftui.ui.language import Voice, say
-from ftui.ui.plots import loss_plot, plotted
 from ftui.ui.runs_tab.shelf import Asked
-from ftui.ui.runs_table import CHOOSING, COLORS, GROUPS, compared_curves, differences_html, runs_html
+from ftui.ui.runs_table import CHOOSING, GROUPS, compared_html, differences_html, runs_html
 
 
 class Listing:
@@ -29,7 +28,7 @@ class Listing:
         self.table = gr.HTML(elem_id="runs", js_on_load=CHOOSING, apply_default_css=False, padding=False)
         self.hint = gr.Markdown(say("Tick two or three runs to compare them."), elem_classes="quiet")
         with gr.Column(visible=False, elem_id="compared") as self.compared:
-            self.curves = loss_plot("compared_plot", COLORS, 320)
+            self.curves = gr.HTML(padding=False, elem_id="compared_plot")
             self.differences = gr.HTML(padding=False)
         self.outputs = [self.table, self.hint, self.compared, self.curves, self.differences]
 
@@ -41,11 +40,10 @@ class Listing:
         table = runs_html(lines, run.run_id if run else None, ticks, nothing, voice)
         hint = gr.Markdown(visible=len(lines) > 1 and len(picked) < 2 and not asked.in_trash)
         if len(picked) < 2:
-            return [table, hint, gr.Column(visible=False), gr.LinePlot(visible=False), ""]
+            return [table, hint, gr.Column(visible=False), "", ""]
         runs = [store.open(name) for name in picked]
-        plot = plotted(compared_curves(runs), "Validation loss", voice)
         differences = differences_html([there[name] for name in picked], runs, voice)
-        return [table, hint, gr.Column(visible=True), plot, differences]
+        return [table, hint, gr.Column(visible=True), compared_html(runs, voice), differences]
 
 
 def _nothing(asked: Asked) -> str:

@@ -9,8 +9,7 @@ import gradio as gr
 
 from ftui.runs import ENDED
 from ftui.ui.language import Voice, say
-from ftui.ui.live import log_html, loss_curve, proof_html, status_html, watched_html
-from ftui.ui.plots import SERIES, loss_plot, plotted
+from ftui.ui.live import log_html, losses_html, proof_html, status_html, watched_html
 from ftui.ui.train_tab.live import Now
 
 
@@ -18,7 +17,7 @@ class View:
     def __init__(self) -> None:
         self.status = gr.HTML(elem_id="status", padding=False)
         self.to_chat = gr.Button(say("Chat with the result"), variant="primary", visible=False, elem_id="to_chat")
-        self.plot = loss_plot("plot", SERIES, 340, say("Loss"))
+        self.plot = gr.HTML(elem_id="plot", padding=False)
         self.watched = gr.HTML(elem_id="watched", padding=False)
         self.proof = gr.HTML(elem_id="proof", padding=False)
         with gr.Accordion(say("Log"), open=False):
@@ -30,13 +29,13 @@ class View:
         if run is None:
             empty = voice("No run yet. Everything is filled in: press Start.")
             card = f"<div class='card empty'>{escape(empty)}</div>"
-            return [card, gr.Button(visible=False), gr.LinePlot(visible=False), "", "", ""]
+            return [card, gr.Button(visible=False), "", "", "", ""]
         events, state = run.events(), run.state
         ended = state in ENDED
         return [
             status_html(run, state, events, voice),
             gr.Button(visible=ended and (run.merged_dir.is_dir() or run.adapter_dir.is_dir())),
-            plotted(loss_curve(run), "Loss", voice),
+            losses_html(run, voice),
             watched_html(events, voice),
             proof_html(run, voice) if ended else "",
             log_html(events, voice),
