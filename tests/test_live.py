@@ -3,6 +3,7 @@
 import json
 import re
 
+from ftui.runs import Run
 from ftui.ui.language import Voice
 from ftui.ui.live import losses_html, proof_html, status_html
 from ftui.ui.runs_table import compared_html
@@ -40,6 +41,32 @@ def test_a_run_that_is_stopped_says_what_becomes_of_it(store, config):
     assert "what was learned is kept" in status_html(run, "training", run.events(), Voice(None))
     run.stop("discard")
     assert "goes to the trash" in status_html(run, "training", run.events(), Voice(None))
+
+
+def test_the_time_that_a_run_took_is_that_of_all_its_sittings(run_to_change):
+    def shown(*times: tuple[str, str, dict]) -> str:
+        lines = [
+            {"time": f"2026-11-21T10:{time}+00:00", "level": "info", "type": type, "message": data.get("message", "")}
+            | {"data": data}
+            for time, type, data in times
+        ]
+        run_to_change.write("events.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        return status_html(run := Run(run_to_change.path), "done", run.events(), Voice(None))
+
+    reading = {"state": "preparing", "message": "Reading."}
+    plan = {"plan": {"seconds": 150, "peak_memory_bytes": 1.4e9}}
+    measured = {"step": 1, "steps": 1, "loss": 2.0, "memory": 2e9, "tokens_per_second": 9.0}
+    first = [
+        ("00:00", "state", reading),
+        ("00:01", "message", plan),
+        ("00:20", "state", {"state": "preparing", "message": "The base answers."}),
+        ("01:00", "metrics", measured),
+    ]
+    end = [("31:04", "state", {"state": "done"}), ("55:00", "message", {"message": "Compared once more."})]
+    assert "planned 2 min 30 s and 1.4 GB, took 31 min 04 s and 2.0 GB<" in shown(*first, *end)
+    waiting, again = ("25:00", "state", {"state": "queued"}), [("30:00", "state", reading), ("30:01", "message", plan)]
+    assert "took 2 min 04 s and 2.0 GB, in 2 sittings" in shown(*first, waiting, *again, *end)
+    assert "took 2 min 04 s and 2.0 GB, in 2 sittings" in shown(*first, *again, *end), "killed, and gone on with"
 
 
 def plotted(store, config, *measured: dict) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from ftui.evaluate import FEWEST_ROWS, is_exact
 from ftui.history import created, data_name
 from ftui.plan import Plan
-from ftui.runs import WORKING, Event, Run
+from ftui.runs import ENDED, WORKING, Event, Run
 from ftui.ui.language import Voice
 from ftui.ui.plots import curve, plot_html
 
@@ -127,24 +127,38 @@ def _progress(state: str, events: list[Event], voice: Voice) -> tuple[str, float
 
 
 def _planned_beside_actual(events: list[Event], measured: list[dict[str, Any]], voice: Voice) -> str | None:
-    """Time of the last sitting, from the reading of its rows to the end; memory until training ended, as it was planned."""
-    plan, began, read = None, "", ""
-    for event in events:
-        if event.data.get("state") == "preparing":
-            read = event.time
-        if "plan" in event.data:
-            plan, began = event.data["plan"], read
-    if not plan or not measured or not began:
+    """Time of all sittings, and the most memory until training ended, as both were planned."""
+    plan = next((event.data["plan"] for event in reversed(events) if "plan" in event.data), None)
+    sittings = _sittings(events)
+    if not plan or not measured or not sittings:
         return None
     peak = max(data.get("peak_memory", data["memory"]) for data in measured)
-    took = datetime.fromisoformat(events[-1].time) - datetime.fromisoformat(began)
-    return voice(
+    compared = voice(
         "planned {time} and {memory} GB, took {actual_time} and {actual_memory} GB",
         time=_duration(plan["seconds"]),
         memory=voice.number(plan["peak_memory_bytes"] / 1e9, 1),
-        actual_time=_duration(took.total_seconds()),
+        actual_time=_duration(sum(sittings)),
         actual_memory=voice.number(peak / 1e9, 1),
     )
+    return compared if len(sittings) == 1 else f"{compared}, {voice('in {count} sittings', count=len(sittings))}"
+
+
+def _sittings(events: list[Event]) -> list[float]:
+    """Seconds of each sitting, from the reading of its rows to its end or its last word; not what was done to an ended run."""
+    sittings: list[float] = []
+    began, opening = None, None
+    for event in events:
+        state, now = event.data.get("state"), datetime.fromisoformat(event.time)
+        if state == "preparing" and event.message == (opening or event.message):
+            began, opening = now, event.message
+            sittings.append(0)
+        elif state == "queued":
+            began = None
+        if began:
+            sittings[-1] = (now - began).total_seconds()
+        if state in ENDED:
+            began = None
+    return sittings
 
 
 def _duration(seconds: float) -> str:

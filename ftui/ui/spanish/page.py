@@ -83,6 +83,7 @@ PAGE = {
     "Start although the doctor objects": "Empezar aunque el doctor objete",
     "{steps} steps, about {time}, {memory} GB of memory, {disk} GB of disk": "{steps} pasos, unos {time}, {memory} GB de memoria, {disk} GB de disco",
     "planned {time} and {memory} GB, took {actual_time} and {actual_memory} GB": "previsto {time} y {memory} GB, real {actual_time} y {actual_memory} GB",
+    "in {count} sittings": "en {count} sesiones",
     "about ${cost}": "unos ${cost}",
     "estimate": "estimación",
     "measured in a rehearsal": "medido en un ensayo",
