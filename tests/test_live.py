@@ -34,6 +34,18 @@ def test_a_quick_check_claims_no_verdict_and_says_so(run_to_change):
     assert "A quick check: it works." in proof_html(run_to_change, Voice(None))
 
 
+def test_a_report_shows_mistakes_first_and_says_how_many_there_are(run_to_change):
+    report = run_to_change.read_json("report.json")
+    example = {"prompt": "?", "expected": "right", "zero_shot": "base"}
+    examples = [{**example, "tuned": "right", "row": row} for row in range(23)] + [{**example, "tuned": "mistaken"}]
+    spread = {"difference": {"mean": 0.875, "low": 0.75, "high": 1.0}, "metric": "exact_match"}
+    run_to_change.write("report.json", json.dumps(report | spread | {"examples": examples}))
+    html = proof_html(run_to_change, Voice(None))
+    assert "1 of 24 tuned answers are not exactly as expected; they come first. 12 of 24 rows are shown." in html
+    assert html.count("class='right'") == 11 and html.index("mistaken") < html.index("class='right'")
+    assert "Difference 88 percentage points, 95 % interval 75 to 100." in html
+
+
 def test_a_run_that_is_stopped_says_what_becomes_of_it(store, config):
     run = store.create(config)
     run.log("state", "Training.", state="training")

@@ -228,18 +228,35 @@ def report_html(report: dict[str, Any], title: str, voice: Voice, proof: dict[st
         "{rows} rows kept out of training, greedy decoding, both models in the precision of training.",
         rows=report["rows"],
     )
-    spread = voice(
-        "Difference {mean}, 95 % interval {low} to {high}.",
-        **{key: voice.number(difference[key], 3) for key in ("mean", "low", "high")},
-    )
+    spread = _spread(report["metric"], difference, voice)
     merged = _merge_sentence(proof, voice) if proof else ""
     head = "".join(f"<th scope='col'>{escape(voice(name))}</th>" for name in ("Question", "Expected", "Base", "Tuned"))
-    rows = "".join(_proof_row(example, voice) for example in report["examples"][:PROOF_ROWS])
+    examples = sorted(report["examples"], key=_is_right)  # the mistakes first
+    rows = "".join(_proof_row(example, voice) for example in examples[:PROOF_ROWS])
+    shown = voice("{shown} of {of} rows are shown.", shown=min(PROOF_ROWS, len(examples)), of=len(examples))
+    wrong = sum(not _is_right(example) for example in examples)
+    if report["metric"] == "exact_match" and wrong:
+        mistakes = "{wrong} of {of} tuned answers are not exactly as expected; they come first."
+        shown = f"{voice(mistakes, wrong=wrong, of=len(examples))} {shown}"
+    told = f"<p class='quiet'>{escape(shown)}</p><table class='grid stacks'><tr>{head}</tr>{rows}</table>"
     return (
         f"<div class='card'><h3>{escape(title)}</h3><p class='verdict'>{escape(voice(sentence, rows=report['rows']))}</p>{table}"
         f"<p class='quiet'>{escape(basis)} {escape(spread)}</p><p class='quiet'>{escape(merged)}</p>"
-        f"<table class='grid stacks'><tr>{head}</tr>{rows}</table></div>"
+        f"{told if examples else ''}</div>"
     )
+
+
+def _spread(metric: str, difference: dict[str, float], voice: Voice) -> str:
+    """How far apart base and tuned are, in the unit of the table above it."""
+    if metric == "exact_match":
+        words, unit, decimals = "Difference {mean} percentage points, 95 % interval {low} to {high}.", 100, 0
+    else:
+        words, unit, decimals = "Loss lower by {mean}, 95 % interval {low} to {high}.", 1, 3
+    return voice(words, **{key: voice.number(difference[key] * unit, decimals) for key in ("mean", "low", "high")})
+
+
+def _is_right(example: dict[str, Any]) -> bool:
+    return is_exact(example["tuned"], example["expected"])
 
 
 def _merge_sentence(proof: dict[str, Any], voice: Voice) -> str:
@@ -254,7 +271,7 @@ def _merge_sentence(proof: dict[str, Any], voice: Voice) -> str:
 
 
 def _proof_row(example: dict[str, Any], voice: Voice) -> str:
-    right = "right" if is_exact(example["tuned"], example["expected"]) else "wrong"
+    right = "right" if _is_right(example) else "wrong"
     cells = ""
     for name, key, mark in (("Expected", "expected", ""), ("Base", "zero_shot", ""), ("Tuned", "tuned", right)):
         cells += f"<td class='{mark}' data-label='{escape(voice(name))}'>{_short(example[key], 200)}</td>"
