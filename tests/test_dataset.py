@@ -192,6 +192,43 @@ def test_parquet_and_arrow_give_rows_without_invented_keys(tmp_path):
         assert list(rows) == [{"calls": calls[0], "n": 1, "s": "x"}, {"calls": calls[1], "n": None, "s": "y"}]
 
 
+REPORTS = {
+    "a title": ([["Report 2024"], ["text", "answer", "n"], ["a", "b", 1], ["c", "d", 2]], 2),
+    "a title and a blank line": ([["Report 2024"], [], ["text", "answer"], ["a", "b"]], 3),
+    "a title of two lines": ([["Report"], ["of 2024"], [], ["text", "answer"], ["a", None], ["c", "d"]], 4),
+    "no title": ([["text", "answer"], ["a", "b"]], None),
+    "a header with a gap": ([["text", None, "answer"], ["a", "b", "c"], ["d", "e", "f"]], None),
+    "an index without a name": ([[None, "text"], ["0", "a"], ["1", "b"]], None),
+    "one column": ([["text"], ["a"], ["b"]], None),
+    "a column that few rows fill": ([["text", "answer"], ["a", "b"], ["c", "d", "!"], ["e", "f"]], None),
+}
+
+
+@pytest.mark.parametrize(("lines", "found"), REPORTS.values(), ids=REPORTS)
+def test_the_header_of_a_sheet_is_found_below_a_title(tmp_path, lines, found):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for number, line in enumerate(lines, 1):
+        for place, cell in enumerate(line, 1):
+            book.active.cell(number, place, cell)
+    book.save(tmp_path / "x.xlsx")
+    rows = DatasetSource(path=str(tmp_path / "x.xlsx")).load()
+    names = [cell or f"column_{place}" for place, cell in enumerate(lines[(found or 1) - 1], 1)]
+    assert list(rows.columns) == names and rows[0][names[0]] == lines[found or 1][0]
+    said = f"x.xlsx: the header was found in line {found}; the lines above it are left out."
+    assert list(rows.notes) == ([said] if found else [])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_header_of_a_csv_is_found_below_a_title(load, delimiter):
+    table = "text,answer,n\na,b,1\nc,d,2\n".replace(",", delimiter)
+    for title, line in (("Report 2024,,\n".replace(",", delimiter), 2), ("Report 2024\n\n", 3)):
+        rows = load(title + table, "x.csv")
+        assert list(rows) == [{"text": "a", "answer": "b", "n": "1"}, {"text": "c", "answer": "d", "n": "2"}]
+        assert rows.notes == (f"x.csv: the header was found in line {line}; the lines above it are left out.",)
+    assert load("text\n\nOh, well\nNo, I said, no\n", "x.csv").columns == ("text",)
+
+
 def test_a_sheet_is_read_from_its_first_row_that_is_not_empty(tmp_path):
     import openpyxl
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Generator, Iterator
+from itertools import chain, islice
 
+from ftui.dataset.header import LOOKED_AT, header_place
 from ftui.dataset.rows import MAX_CELL, MAX_COLUMNS, BrokenRow, Note
 from ftui.dataset.textfile import TextFile
 from ftui.errors import UserError
 
 _DELIMITERS = ",;\t|"
 _SAMPLE = 65_536
+_TITLE = re.compile(r"\A[^\n,;\t|]+\n(?:[ \r]*\n)+")  # a line that nothing divides, and nothing beneath it
 _NOWHERE = "\x1f"  # a delimiter that no text holds: the file has one column
 
 
@@ -23,8 +27,12 @@ def read_delimited(file: TextFile) -> Iterator[dict | BrokenRow | Note]:
         sample = stream.read(_SAMPLE)
         stream.seek(0)
         records = _records(csv.reader(stream, delimiter=_delimiter(sample, file.name), strict=True), file.name)
-        header = yield from _header(records, file.name)
-        for line, cells in records:
+        head = list(islice((record for record in records if record[1]), LOOKED_AT))
+        place = header_place([[] if isinstance(cells, str) else cells for _, cells in head])
+        header = yield from _header(head[place:], file.name)
+        if place:
+            yield Note(f"{file.name}: the header was found in line {head[place][0]}; the lines above it are left out.")
+        for line, cells in chain(head[place + 1 :], records):
             if isinstance(cells, str):
                 yield BrokenRow(
                     file.name, line, f"the quotes are wrong ({cells}). Double every quote inside a quoted cell."
@@ -57,9 +65,9 @@ def _records(reader, name: str) -> Iterator[tuple[int, list[str] | str]]:
             yield line, str(error)
 
 
-def _header(records: Iterator[tuple[int, list[str] | str]], name: str) -> Generator[Note, None, list[str]]:
+def _header(records: list[tuple[int, list[str] | str]], name: str) -> Generator[Note, None, list[str]]:
     """The column names: yields what is worth knowing about them, returns them."""
-    line, cells = next(((line, cells) for line, cells in records if cells), (1, []))
+    line, cells = records[0] if records else (1, [])
     if isinstance(cells, str) or not any(cells):
         raise UserError(f"{name}, line {line}: the first line must name the columns.")
     while not cells[-1].strip():
@@ -81,7 +89,10 @@ def _delimiter(sample: str, name: str) -> str:
     first = "\t" if ".tsv" in name.lower() else ","
     candidates = sorted(_DELIMITERS, key=lambda delimiter: delimiter != first)
     (fit, _), best = max(((_fit(sample, each), each) for each in candidates), key=lambda found: found[0])
-    return best if fit else _NOWHERE
+    if fit:
+        return best
+    beneath_title = _TITLE.sub("", sample)
+    return next((each for each in candidates if _fit(beneath_title, each)[0] == 1), _NOWHERE)
 
 
 def _fit(sample: str, delimiter: str) -> tuple[float, int]:

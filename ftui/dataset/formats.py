@@ -6,10 +6,12 @@ import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftui.dataset.delimited import read_delimited
+from ftui.dataset.header import LOOKED_AT, header_place
 from ftui.dataset.jsonfile import read_json
 from ftui.dataset.rows import MAX_BYTES, MAX_COLUMNS, BrokenRow, Note
 from ftui.dataset.textfile import TextFile
@@ -114,8 +116,8 @@ def _read_arrow(path: Path, name: str, reading: Reading) -> Iterator[pa.Table]:
         raise UserError(f"{name} is no Arrow file, or it is damaged. Save it again, or upload it as Parquet.") from None
 
 
-def _read_sheet(path: Path, name: str, reading: Reading) -> Iterator[dict | BrokenRow]:
-    """One sheet of an Excel file: the first row that is not empty names the columns, formulas are their last results."""
+def _read_sheet(path: Path, name: str, reading: Reading) -> Iterator[dict | BrokenRow | Note]:
+    """One sheet of an Excel file: the row above the data names the columns, formulas are their last results."""
     import openpyxl
 
     try:
@@ -137,22 +139,34 @@ def _read_sheet(path: Path, name: str, reading: Reading) -> Iterator[dict | Brok
         book.close()
 
 
-def _sheet_rows(rows: Iterator[tuple], name: str) -> Iterator[dict | BrokenRow]:
-    header: list[str] = []
-    for number, cells in enumerate(rows, 1):
-        filled = max((place for place, cell in enumerate(cells, 1) if cell is not None), default=0)
-        if not filled:
-            continue
-        if filled > MAX_COLUMNS:
-            raise UserError(f"{name} has more than {MAX_COLUMNS:,} columns.")
-        if not header:
-            header = [
-                str(cell).strip() if cell is not None else f"column_{place}"
-                for place, cell in enumerate(cells[:filled], 1)
-            ]
-            if twice := next((column for column in header if header.count(column) > 1), None):
-                raise UserError(f"{name} has two columns called “{twice}”. Rename one of them.")
-        elif filled > len(header):
-            yield BrokenRow(name, number, f"it has {filled} cells, and the header names {len(header)} columns.", "row")
+def _sheet_rows(rows: Iterator[tuple], name: str) -> Iterator[dict | BrokenRow | Note]:
+    filled = ((number, cells) for number, cells in enumerate(rows, 1) if any(cell is not None for cell in cells))
+    head = list(islice(filled, LOOKED_AT))
+    if not head:
+        return
+    place = header_place([cells for _, cells in head])
+    line, cells = head[place]
+    header = _sheet_header(cells, name)
+    if place:
+        yield Note(f"{name}: the header was found in line {line}; the lines above it are left out.")
+    for number, cells in chain(head[place + 1 :], filled):
+        width = _width(cells, name)
+        if width > len(header):
+            yield BrokenRow(name, number, f"it has {width} cells, and the header names {len(header)} columns.", "row")
         else:
             yield dict(zip(header, [*cells[: len(header)], *[None] * (len(header) - len(cells))], strict=True))
+
+
+def _sheet_header(cells: tuple, name: str) -> list[str]:
+    named = cells[: _width(cells, name)]
+    header = [str(cell).strip() if cell is not None else f"column_{place}" for place, cell in enumerate(named, 1)]
+    if twice := next((column for column in header if header.count(column) > 1), None):
+        raise UserError(f"{name} has two columns called “{twice}”. Rename one of them.")
+    return header
+
+
+def _width(cells: tuple, name: str) -> int:
+    width = max(place for place, cell in enumerate(cells, 1) if cell is not None)
+    if width > MAX_COLUMNS:
+        raise UserError(f"{name} has more than {MAX_COLUMNS:,} columns.")
+    return width

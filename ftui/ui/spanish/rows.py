@@ -48,6 +48,7 @@ ROWS = {
     "{name}, line {line}: a quote opens there and never closes, so all after it is one cell. Close it, or double it.": "{name}, línea {line}: ahí se abren comillas que no se cierran, y todo lo que sigue es una celda. Ciérralas o duplícalas.",
     "the quotes are wrong ({what}). Double every quote inside a quoted cell.": "las comillas están mal ({what}). Duplica las comillas dentro de una celda entre comillas.",
     "it has {cells} cells, and the header names {columns} columns.": "tiene {cells} celdas, y el encabezado nombra {columns} columnas.",
+    "{name}: the header was found in line {number}; the lines above it are left out.": "{name}: el encabezado se encontró en la línea {number}; se omiten las líneas de encima.",
     "{name}: column {number} has no name; it is called column_{number}.": "{name}: la columna {number} no tiene nombre; se llama column_{number}.",
     # columns
     "{name} has {columns} columns; at most {most} can be read.": "{name} tiene {columns} columnas; se leen como mucho {most}.",
