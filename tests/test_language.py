@@ -221,6 +221,11 @@ def test_every_sentence_that_is_translated_is_one_that_the_core_says():
     assert [key for key in SENTENCES if skeleton_of_key(key).strip(" .") not in said] == []
 
 
+def test_no_sentence_of_the_doctor_goes_on_in_the_plural_after_one_row():
+    plural = re.compile(r"\{rows\} (?:are|were|have|do|cannot)\b|\bthe rows out")
+    assert [key for key in doctor.DOCTOR if plural.search(key)] == []
+
+
 def test_no_sentence_is_translated_twice():
     parts = [
         *(page.PAGE, settings.SETTINGS, WORDS, doctor.DOCTOR, mistakes.MISTAKES, models.MODELS),
@@ -272,8 +277,9 @@ def test_what_the_core_says_is_said_in_spanish_with_what_it_named():
         "template: The template is empty. Write a prompt and a completion, or name a column of conversations or text."
     )
     assert spanish.known(empty).startswith("template: La plantilla está vacía.")
-    problem = f"{some_rows([4, 8])}: the same prompt and answer as an earlier row. They weigh double."
+    problem = f"{some_rows([4, 8])}: the same prompt and answer as an earlier row. What is there twice weighs double."
     assert spanish.known(problem).startswith("2 filas (5, 9): misma pregunta")
+    assert spanish.known("Leave out 4 rows: an empty field") == "Omitir 4 filas: un campo vacío"
     assert spanish.known("Nobody has translated this.") == "Nobody has translated this."
 
 

@@ -119,7 +119,7 @@ def _labels(numbers: np.ndarray, answers: pa.ChunkedArray, counts: dict[str, int
     yield from warning(
         "label_imbalance",
         _which(numbers, answers, rare),
-        f"{len(rare)} of {len(counts)} labels are rare: {listed}, while “{most}” has {often}. "
+        f"Rare labels ({len(rare)} of {len(counts)}): {listed}, while “{most}” has {often}. "
         "Add rows for them, and divide with split.stratify.",
     )
 

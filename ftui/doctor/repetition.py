@@ -21,7 +21,7 @@ def look_at_repetition(template: PromptTemplate, rows: Rows, survey: Survey) -> 
     yield from warning(
         "duplicates",
         numbers,
-        "{rows}: the same prompt and answer as an earlier row. They weigh double.",
+        "{rows}: the same prompt and answer as an earlier row. What is there twice weighs double.",
         leave_out(rows, numbers, "the same again"),
     )
     yield from _near(rows, survey, repeated)
@@ -54,7 +54,7 @@ def _near(rows: Rows, survey: Survey, repeated: Iterable[int]) -> Iterator[Probl
     yield from warning(
         "near_duplicates",
         later,
-        f"{{rows}}: nearly the same prompt and answer as an earlier row (such as {first}). They teach little and weigh double.{held_out}",
+        f"{{rows}}: nearly the same prompt and answer as an earlier row (such as {first}). What is there twice teaches little and weighs double.{held_out}",
         leave_out(rows, later, "nearly the same again"),
     )
 

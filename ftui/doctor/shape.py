@@ -29,7 +29,7 @@ _SENTENCES = {
         "no object",
     ),
     "missing_messages_list": (
-        "{rows}: there is no list of messages. Fill the column or leave the rows out.",
+        "{rows}: there is no list of messages. Fill the column or leave such rows out.",
         "no messages",
     ),
     "message_missing_key": ("{rows}: a message lacks its role or its content. Add both.", "no role or content"),
@@ -45,14 +45,14 @@ _SENTENCES = {
         "{rows}: no message is from the assistant, so there is nothing to learn. Add the answer.",
         "no answer",
     ),
-    "empty_turn": ("{rows}: a turn is empty and calls no tool. Fill it or leave the rows out.", "an empty turn"),
+    "empty_turn": ("{rows}: a turn is empty and calls no tool. Fill it or leave such rows out.", "an empty turn"),
 }
 
 
 _LEFT_OUT = {
     "unfilled": (
         "empty_field",
-        "{rows}: the prompt, the completion or the text is empty. Fill it or leave the rows out.",
+        "{rows}: the prompt, the completion or the text is empty. Fill it or leave such rows out.",
         "an empty field",
     ),
     "render_failure": (
@@ -90,7 +90,7 @@ def _unreadable(examples: Examples) -> Iterator[Problem]:
     rest = [broken for broken in examples.broken if broken not in odd]
     for code, broken in (("unreadable_line", rest), ("data_type", odd)):
         which = some_rows([each.number - 1 for each in broken], "line")
-        sentence = f"{which} cannot be read and are left out. First: {broken[0]}" if broken else ""
+        sentence = f"{which}: cannot be read, so left out. First: {broken[0]}" if broken else ""
         yield from error(code, [each.number for each in broken], sentence)
 
 
@@ -174,7 +174,7 @@ def _unwanted(rows: Rows, cells: _Cells) -> Iterator[Problem]:
     yield from error(
         "unwanted_answers",
         bad,
-        f"{{rows}}: “{cells.verdict}” says that the answer, or a step of it, is not wanted, and it would be learned. Leave these rows out.",
+        f"{{rows}}: “{cells.verdict}” says that the answer, or a step of it, is not wanted, and it would be learned. Leave such rows out.",
         leave_out(rows, bad, "answers that are not wanted"),
     )
     same = cells.found.get("chosen_is_rejected", [])

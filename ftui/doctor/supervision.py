@@ -104,7 +104,7 @@ def _number_of_rows(survey: Survey) -> Iterator[Problem]:
         yield from error(
             "too_few_rows",
             numbers,
-            f"There are only {len(numbers)} rows to learn from. Add rows until there are at least {FEW}, better {ENOUGH}; "
+            f"Too few rows to learn from: {len(numbers)}. Add rows until there are at least {FEW}, better {ENOUGH}; "
             "fewer are learned by heart.",
         )
     elif len(numbers) < ENOUGH:
@@ -144,7 +144,7 @@ def _cut(max_length: int, rows: Rows, survey: Survey) -> Iterator[Problem]:
         "over_length",
         numbers,
         f"{{rows}}: longer than max_length ({max_length}), so {survey.cut.sum() / max(survey.tokens.sum(), 1):.1%} of all tokens are cut off. "
-        f"Raise max_length ({needed} holds all) or shorten the rows.",
+        f"Raise max_length ({needed} holds all) or shorten such rows.",
         leave_out(rows, numbers, "too long"),
     )
     answers = survey.marks.get("answer_cut", [])
@@ -153,7 +153,7 @@ def _cut(max_length: int, rows: Rows, survey: Survey) -> Iterator[Problem]:
         "answer_cut",
         answers,
         f"{{rows}}: the answer is cut off at max_length ({max_length}), so its end and where to stop are not learned. "
-        f"Raise max_length to {needed} or leave the rows out.",
+        f"Raise max_length to {needed} or leave such rows out.",
         leave_out(rows, answers, "an answer that is cut off"),
     )
 
