@@ -10,6 +10,7 @@ import argparse
 import errno
 import json
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -111,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--temperature", type=float, default=0.0)
     chat.add_argument("--max-new-tokens", type=int, default=256)
     runs = command("runs", _runs, "all runs, the newest first").add_mutually_exclusive_group()
-    runs.add_argument("--delete", metavar="RUN", help="move a run to the trash")
+    runs.add_argument("--delete", metavar="RUN", help="move a run, or the last one, to the trash")
     runs.add_argument("--restore", metavar="RUN", help="bring a run back from the trash")
     runs.add_argument("--trash", action="store_true", help="list what is in the trash")
     runs.add_argument("--empty-trash", action="store_true", help="delete what is in the trash for good")
@@ -144,7 +145,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
 
 
 def _check(options: argparse.Namespace) -> dict[str, Any]:
-    from ftui.check import look, numbers, rehearsed, report_markdown, write_report
+    from ftui.check import look, numbers, rehearsed, report_text, write_report
     from ftui.device import Lease
     from ftui.shapes import write_parts
 
@@ -160,8 +161,9 @@ def _check(options: argparse.Namespace) -> dict[str, Any]:
         written = write_parts(looked.examples, options.shape, options.export)
         found["exported"] = written.sentence
     if not options.json:
-        print(report_markdown(found))
-        print(found.get("exported", ""))
+        print(report_text(found))
+        if options.export:
+            print(f"\n{found['exported']}")
     return found
 
 
@@ -358,9 +360,10 @@ def _runs(options: argparse.Namespace) -> list[dict[str, Any]] | dict[str, Any]:
 
     store = RunStore(options.runs)
     if options.delete:
-        run = store.open(options.delete)
+        run = store.find("last") if options.delete == "last" else store.open(options.delete)
         store.trash(run)
-        print(f"{run.run_id} is in the trash. `python -m ftui runs --restore {run.run_id}` brings it back.")
+        where = "" if options.runs == _usual_runs() else f" --runs {shlex.quote(str(options.runs))}"
+        print(f"{run.run_id} is in the trash. `python -m ftui runs --restore {run.run_id}{where}` brings it back.")
         return {"run": run.run_id, "state": "deleted"}
     if options.restore:
         run = store.restore(options.restore)

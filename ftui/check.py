@@ -208,8 +208,19 @@ def report_markdown(found: dict[str, Any]) -> str:
         lines.append("| " + " | ".join(map(_plain, cells)) + " |")
     if not found["problems"]:
         lines.append("None were found.")
-    lines += ["", "## Notes", "", *(f"- {_plain(note)}" for note in found["notes"] or ["None."])]
+    if found["notes"]:
+        lines += ["", "## Notes", "", *(f"- {_plain(note)}" for note in found["notes"])]
     return "\n".join(lines) + "\n"
+
+
+def report_text(found: dict[str, Any]) -> str:
+    """For a terminal: sentences as they are, without markup."""
+    problems = [
+        f"{problem['severity']}: {problem['message']} ({problem['code']}, {problem['count']:,})"
+        for problem in found["problems"]
+    ]
+    parts = [_numbers(found), problems or ["No problems were found."], found["notes"]]
+    return "\n\n".join("\n".join(" ".join(line.split()) for line in part) for part in parts if part)
 
 
 def report_html(found: dict[str, Any]) -> str:

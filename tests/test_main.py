@@ -174,6 +174,24 @@ def test_a_run_is_deleted_restored_and_deleted_for_good(run_to_change, capsys):
     assert runs("--empty-trash")["bytes"] > 100_000 and runs("--trash") == []
 
 
+def test_the_last_run_is_deleted_with_a_word_on_how_it_comes_back(run_to_change, capsys, monkeypatch):
+    folder = run_to_change.path.parent
+    assert main(["runs", "--delete", "last", "--runs", str(folder)]) == 0
+    hint = capsys.readouterr().out.split("`")[1].removeprefix("python -m ftui ")
+    assert main(hint.split()) == 0 and run_to_change.path.is_dir()
+    monkeypatch.setenv("FTUI_RUNS", str(folder))
+    assert main(["runs", "--delete", "last"]) == 0
+    assert "--runs" not in capsys.readouterr().out.split("`")[1]
+
+
+def test_check_speaks_plainly_in_a_terminal(config_file, tmp_path, capsys):
+    rows = tmp_path / "my_rows_1.jsonl"
+    rows.write_text((tmp_path / "rows.jsonl").read_text() + '{"text": "What is this?", "answer": ""}\n')
+    assert main(["check", str(config_file), "--set", f"dataset.path={rows}"]) == 0
+    out = capsys.readouterr().out
+    assert "\\" not in out and "None." not in out and "(empty_field, 1)" in out and not out.endswith("\n\n")
+
+
 def test_a_new_run_starts_from_an_adapter_in_the_terminal(run_to_change, config_file, tmp_path, capsys):
     folder = ["--runs", str(run_to_change.path.parent), "--json"]
     few = ["--set", "training.max_steps=1", "--set", "lora.r=8"]

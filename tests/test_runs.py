@@ -76,6 +76,12 @@ def test_a_run_is_found_by_the_beginning_of_its_name(store, run):
     assert store.open(run.run_id[:-2]) is run
 
 
+def test_a_beginning_that_fits_several_runs_gets_their_names(store, run):
+    other = store.create(run.config)
+    with pytest.raises(UserError, match=f"fits 2 runs: {other.run_id}, {run.run_id}."):
+        store.open(run.run_id[:8])
+
+
 TOO_LONG = "x" * 300
 
 

@@ -44,11 +44,14 @@ class RunStore:
         return run
 
     def open(self, run_id: str) -> Run:
-        """The run of this name, or the only one whose name begins so. UserError when there is none."""
+        """The run of this name, or the only one whose name begins so. UserError when there is none, or several fit."""
         if not (run_id in self._open and (self.folder / run_id / "config.yaml").is_file()):  # deleted elsewhere
             self._open.pop(run_id, None)
             names = [name for name in _names(self.folder) if run_id and name.startswith(run_id)]
-            if run_id not in names and len(names) != 1:
+            if run_id not in names and len(names) > 1:
+                fitting = ", ".join(sorted(names, reverse=True)[:8]) + (" …" if len(names) > 8 else "")
+                raise UserError(f"“{run_id}” fits {len(names)} runs: {fitting}. Write more of the name.")
+            if not names:
                 raise UserError(
                     f"There is no run “{run_id[:80]}” in {self.folder.name}. `python -m ftui runs` lists them."
                 )

@@ -73,6 +73,7 @@ RUNS = {
     "Run {run} is done, and a finished run is not trained again. Start a new run from it.": "El entrenamiento {run} ha terminado, y lo terminado no se entrena otra vez. Empieza otro a partir de él.",
     "Run {run} has no complete checkpoint of step {step}. Complete ones: {steps}.": "El entrenamiento {run} no tiene ningún punto de control completo del paso {step}. Completos: {steps}.",
     "There is no run “{name}” in {folder}. `python -m ftui runs` lists them.": "No hay ningún entrenamiento «{name}» en {folder}. `python -m ftui runs` los enumera.",
+    "“{name}” fits {count} runs: {fitting}. Write more of the name.": "«{name}» vale para {count} entrenamientos: {fitting}. Escribe más del nombre.",
     "There is no run “{name}” in the trash.": "No hay ningún entrenamiento «{name}» en la papelera.",
     "There is no run to take the settings from.": "No hay ningún entrenamiento del que copiar los ajustes.",
     "The config of run {run} cannot be read: {error}": "No se puede leer la configuración del entrenamiento {run}: {error}",
