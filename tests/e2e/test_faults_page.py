@@ -31,7 +31,9 @@ def prepared_run(folder: Path, base: Path) -> Run:
     """A run on a tiny model that would go on for a long while, interrupted before it began."""
     values = tiny.values(base, folder)
     values["training"] |= {"max_steps": 100_000, "eval_steps": 100_000}
-    return RunStore(folder / "runs").create(RunConfig.parse(values))
+    run = RunStore(folder / "runs").create(RunConfig.parse(values))
+    run.end("interrupted", "For the test.")
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,28 @@ def test_a_page_that_stays_open_while_the_server_is_killed_takes_up_the_run_agai
     page.locator("#stop").click()
     phase(page, "Stopped")
     page.close()
+
+
+def test_a_queue_that_waited_when_the_server_was_killed_is_back_and_begins_with_a_click(
+    context: BrowserContext, tmp_path: Path, tiny_model: Path
+) -> None:
+    interrupted = prepared_run(tmp_path, tiny_model)
+    waiting = [RunStore(tmp_path / "runs").create(interrupted.config) for _ in range(2)]
+    server = Server(tmp_path / "runs")
+    try:
+        page = opened(context, server)
+        phase(page, "Interrupted")
+        expect(page.locator("#status")).to_contain_text(interrupted.run_id)
+        expect(page.locator("#resume")).to_be_visible()
+        expect(page.locator("#rests")).to_contain_text("These runs waited when ftui ended")
+        page.locator("#go_on").click()
+        phase(page, "Training")
+        expect(page.locator("#status")).to_contain_text(waiting[0].run_id)
+        expect(page.locator("#go_on")).to_be_hidden()
+        expect(page.locator("#waiting")).to_be_visible()
+        page.close()
+    finally:
+        server.kill()
 
 
 def test_twenty_quick_clicks_on_start_in_five_tabs_make_one_run(context: BrowserContext, server: Server) -> None:
