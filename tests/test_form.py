@@ -16,6 +16,7 @@ from ftui.ui.draft import Draft
 from ftui.ui.fieldset import Form
 from ftui.ui.model_tab import model_tab
 from ftui.ui.train_tab import how_long, settings
+from ftui.ui.train_tab.questions import OWN, TOLD_BY, preset_of
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,17 @@ watch_prompts: ["One?", "Two, or three?"]
 @pytest.mark.parametrize("config", [*(preset.config for preset in presets()), RunConfig.from_yaml(UNUSUAL)])
 def test_what_the_inputs_show_is_read_back_as_the_same_config(form, config):
     assert form.read(form.fill(config)) == config
+
+
+@pytest.mark.parametrize("preset", presets(), ids=lambda preset: preset.name)
+def test_a_preset_is_known_by_what_it_filled_in_until_data_base_or_template_are_others(form, preset):
+    told, known = form.part([path for path in form.paths if path.startswith(TOLD_BY)]), {p.name: p for p in presets()}
+    filled = told.fill(preset.config)
+    assert preset_of(told, filled, known) == preset.name
+    for path in ("base_model", "dataset.path", "template.prompt", "template.completion"):
+        changed = list(filled)
+        changed[told.paths.index(path)] = "something else"
+        assert preset_of(told, changed, known) == OWN
 
 
 def test_the_form_has_an_input_for_every_setting(form):

@@ -107,3 +107,28 @@ def test_other_rows_are_learned_as_long_as_was_chosen_for_them_and_not_as_briefl
     expect(page.locator("#recognized")).to_contain_text("Chosen for these rows", timeout=MINUTE)
     open_tab(page, "Train")
     expect(page.get_by_label("Standard")).to_be_checked()
+
+
+def test_a_form_that_is_no_presets_any_more_is_called_your_own_until_one_is_chosen_again(
+    page: Page, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.csv"
+    file.write_text("question,answer\n" + "".join(f"What is {i}?,It is {i}.\n" for i in range(40)))
+    preset, needs = page.locator("#preset input"), page.get_by_text("A laptop without a GPU")
+    open_tab(page, "Train")
+    expect(preset).to_have_value("Mail to JSON (starter)")
+    expect(needs).to_be_visible()
+    upload(page, file)
+    expect(page.locator("#facts")).to_contain_text("40 rows", timeout=MINUTE)
+    open_tab(page, "Train")
+    expect(preset).to_have_value("Your own")
+    expect(needs).to_be_hidden()
+    page.wait_for_timeout(1500)  # the form reaches the browser's storage a moment later
+    page.reload()
+    open_tab(page, "Train")
+    expect(preset).to_have_value("Your own")
+    expect(needs).to_be_hidden()
+    choose(page, "#preset", "Mail to JSON (starter)")
+    expect(page.locator("#plan")).to_contain_text("48 steps", timeout=MINUTE)
+    expect(preset).to_have_value("Mail to JSON (starter)")
+    expect(needs).to_be_visible()

@@ -107,7 +107,7 @@ PAGE = {
     "does not fit": "no cabe",
     # train
     "Preset": "Ajuste preparado",
-    "Fills in everything: model, data, template and settings.": "Rellena todo: modelo, datos, plantilla y ajustes.",
+    "Choosing one fills in everything: model, data, template and settings.": "Elegir uno rellena todo: modelo, datos, plantilla y ajustes.",
     "How long": "Cuánto",
     "Quick check (5 steps, no verdict)": "Prueba rápida (5 pasos, sin veredicto)",
     "Standard": "Normal",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
-from ftui.config import LoraSettings, TrainingSettings, checked, presets
+from ftui.config import LoraSettings, Preset, TrainingSettings, checked, presets
 from ftui.errors import UserError
 from ftui.models import describe
 from ftui.ui.events import LATEST, PRIVATE, QUIET, UNSEEN
 from ftui.ui.fieldset import Form
 from ftui.ui.language import say
 from ftui.ui.simple import LENGTHS, STRENGTH_PATHS, STRENGTHS, settings_of, strength_of
+
+OWN = "own"
+TOLD_BY = ("base_model", "dataset.", "template.")  # with others it is no longer that preset; settings may differ
 
 
 def how_long() -> gr.Radio:
@@ -27,10 +31,10 @@ class Questions:
         self.presets = {preset.name: preset for preset in presets()}
         first = self.presets["starter"]
         self.preset = gr.Dropdown(
-            [(say(preset.title), name) for name, preset in self.presets.items()],
+            [*((say(preset.title), name) for name, preset in self.presets.items()), (say("Your own"), OWN)],
             value=first.name,
             label=say("Preset"),
-            info=say("Fills in everything: model, data, template and settings."),
+            info=say("Choosing one fills in everything: model, data, template and settings."),
             elem_id="preset",
         )
         self.needs = gr.Markdown(say(first.needs), elem_classes="quiet")
@@ -48,6 +52,8 @@ class Questions:
 
     def fill_from_preset(self, form: Form) -> gr.events.Dependency:
         def use_preset(name: str) -> list[Any]:
+            if name == OWN:
+                return [gr.skip() for _ in (self.needs, *form.inputs)]
             preset = self.presets[name]
             return [say(preset.needs), *form.fill(preset.config)]
 
@@ -66,8 +72,13 @@ class Questions:
         return gr.on(chosen, change_strength, [self.strength, base_model], strong.inputs, **UNSEEN)
 
     def follow(self, form: Form, fills: list[gr.events.Dependency], tab: gr.Tab) -> None:
-        """Shows which step the settings are, whenever they were filled in or written."""
-        strong = form.part(STRENGTH_PATHS)
+        """Shows which preset and which step the form is, whenever it was filled in or written."""
+        strong, told = form.part(STRENGTH_PATHS), form.part([path for path in form.paths if path.startswith(TOLD_BY)])
+
+        def show_preset(*values: Any) -> tuple[str, object]:
+            """The preset that the form still is, and what that needs."""
+            name = preset_of(told, values, self.presets)
+            return name, say(self.presets[name].needs) if name in self.presets else ""
 
         def show_strength(*values: Any) -> tuple[str, str]:
             """The step that the settings are, and what it stands for."""
@@ -78,10 +89,20 @@ class Questions:
                 return "own", ""
             return strength_of(lora, training), _in_words(lora, training)
 
+        shows_preset = (show_preset, told.inputs, [self.preset, self.needs])
         shows_strength = (show_strength, strong.inputs, [self.strength, self.stands_for])
         for filled in fills:
+            filled.then(*shows_preset, **QUIET)
             filled.then(*shows_strength, **QUIET)
+        tab.select(*shows_preset, **QUIET)
         gr.on([tab.select, *(box.blur for box in strong.inputs)], *shows_strength, **QUIET, **LATEST)
+
+
+def preset_of(told: Form, values: Sequence[Any], presets: Mapping[str, Preset]) -> str:
+    """The preset that filled in these values of `told`, or OWN."""
+    shown = [value or "" for value in values]
+    same = (name for name, preset in presets.items() if [box or "" for box in told.fill(preset.config)] == shown)
+    return next(same, OWN)
 
 
 def _in_words(lora: LoraSettings, training: TrainingSettings) -> str:
