@@ -355,3 +355,11 @@ def test_a_long_log_is_translated_at_once():
     start = perf_counter()
     assert said_in_spanish(log[0]) != log[0] and [said_in_spanish(line) for line in log][250:] == log[250:]
     assert perf_counter() - start < 1
+
+
+def test_what_gradio_asks_for_and_has_no_words_for_has_some():
+    from ftui.ui.language import MISSING, catalogue
+
+    for language, done in (("en", "Done"), ("es", "Terminado")):
+        words = catalogue().translations_dict[language]
+        assert words["common.complete"] == done and set(MISSING) <= set(words)

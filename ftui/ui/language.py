@@ -17,6 +17,10 @@ from ftui.ui.spanish import SPANISH
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
 
 
+# Gradio 6.31 asks for these and has no words for them in any language.
+MISSING = {"common.upload": "Files", "common.complete": "Done"}
+
+
 def say(english: str) -> object:
     """A label in the language of the browser that shows it."""
     return gr.I18n()(_key(english))
@@ -24,9 +28,9 @@ def say(english: str) -> object:
 
 def catalogue() -> gr.I18n:
     """The translations that the browser gets."""
-    return gr.I18n(
-        en={_key(text): text for text in SPANISH}, es={_key(text): spanish for text, spanish in SPANISH.items()}
-    )
+    english = {_key(text): text for text in SPANISH} | MISSING
+    spanish = {_key(text): spanish for text, spanish in SPANISH.items()}
+    return gr.I18n(en=english, es=spanish | {key: SPANISH[text] for key, text in MISSING.items()})
 
 
 def _key(english: str) -> str:

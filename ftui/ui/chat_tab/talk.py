@@ -25,7 +25,7 @@ class Talk:
             height=460,
             allow_tags=False,
             reasoning_tags=[("<think>", "</think>")],
-            placeholder=say("Ask something. The model chosen beside this answers."),
+            placeholder=say("Ask something. The model that you chose answers."),
             buttons=["copy"],
             elem_id="conversation",
         )

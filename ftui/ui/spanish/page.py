@@ -224,7 +224,7 @@ PAGE = {
     "The model ended its reply without a word.": "El modelo terminó su respuesta sin una palabra.",
     "The exact prompt": "El texto exacto enviado",
     "How it answers": "Cómo responde",
-    "Ask something. The model chosen beside this answers.": "Pregunta algo. Responde el modelo elegido al lado.",
+    "Ask something. The model that you chose answers.": "Pregunta algo. Responde el modelo que elegiste.",
     "Reasoning": "Razonamiento",
     "Thoughts before the answer, learned as <think>…</think>. Usually a column, or empty.": "Ideas antes de la respuesta, se aprenden como <think>…</think>. Suele ser una columna, o vacío.",
     "Conversations": "Conversaciones",
