@@ -4,9 +4,10 @@ import json
 import re
 
 from ftui.runs import Run
+from ftui.train import checkpoints_of
 from ftui.ui.language import Voice
 from ftui.ui.live import losses_html, proof_html, status_html
-from ftui.ui.runs_table import compared_html
+from ftui.ui.runs_table import checkpoints_html, compared_html
 
 
 def status(run) -> str:
@@ -110,3 +111,13 @@ def test_runs_beside_each_other_are_told_apart_even_by_one_value_each(store, con
     runs[1].log("metrics", step=7, validation_loss=2.0)
     html = compared_html(runs, Voice(None))
     assert html.count("class='lone'") == 2 and "<span class='b'>B</span>" in html and "C</span>" not in html
+
+
+def test_the_checkpoints_say_why_a_run_does_not_go_on_from_them(run_to_change):
+    found, voice = checkpoints_of(run_to_change), Voice(None)
+    assert "A finished run is not trained again" in checkpoints_html(run_to_change, found, True, voice)
+    assert "Restore the run first" in checkpoints_html(run_to_change, found, False, voice)
+    run_to_change.end("stopped", "Stopped.")
+    assert "<p" not in checkpoints_html(run_to_change, found, True, voice), "it can"
+    with run_to_change.held():
+        assert "its checkpoints wait" in checkpoints_html(run_to_change, found, True, voice)

@@ -138,7 +138,20 @@ def checkpoints_html(run: Run, found: list[Checkpoint], can_act: bool, voice: Vo
     head = "".join(f"<th scope='col'>{escape(voice(name))}</th>" for name in names) + "<th></th>"
     best = min((point.validation_loss for point in found if point.validation_loss is not None), default=None)
     body = "".join(_checkpoint_row(run, point, point.validation_loss == best, can_act, voice) for point in found)
-    return f"<div class='runs'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    table = f"<div class='runs'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    why = _why_not(run, can_act)
+    return f"{table}<p class='quiet'>{escape(voice(why))}</p>" if why else table
+
+
+def _why_not(run: Run, can_act: bool) -> str:
+    """Why some buttons of the checkpoints are off; nothing where none is."""
+    if not can_act:
+        return "Restore the run first, then it can go on from a checkpoint."
+    if run.is_held or run.state not in ENDED:
+        return "While the run is at work, its checkpoints wait."
+    return (
+        "A finished run is not trained again; a new run can start from its checkpoints." if run.state == "done" else ""
+    )
 
 
 def _checkpoint_row(run: Run, point: Checkpoint, is_best: bool, can_act: bool, voice: Voice) -> str:
