@@ -8,6 +8,7 @@ from ftui.train import checkpoints_of
 from ftui.ui.language import Voice
 from ftui.ui.live import losses_html, proof_html, status_html
 from ftui.ui.runs_table import checkpoints_html, compared_html
+from ftui.ui.train_tab.live import ended_before
 
 
 def status(run) -> str:
@@ -121,3 +122,22 @@ def test_the_checkpoints_say_why_a_run_does_not_go_on_from_them(run_to_change):
     assert "<p" not in checkpoints_html(run_to_change, found, True, voice), "it can"
     with run_to_change.held():
         assert "its checkpoints wait" in checkpoints_html(run_to_change, found, True, voice)
+
+
+def test_the_verdict_of_a_run_stands_beside_the_one_that_waited_for_it(store, config):
+    earlier, first, second = (store.create(config) for _ in range(3))
+    earlier.end("stopped", "Long ago.")
+    for run in (first, second):
+        run.log("state", "Waiting to start.", state="queued")
+    assert ended_before(first, store) is None, "what ended before it began to wait is no news"
+    earlier.log("message", "It is compared once more.")
+    assert ended_before(first, store) is None
+    first.end("done", "The tuned model is better than the base on held-out rows.")
+    second.log("state", "Training.", state="training")
+    with second.held():
+        before = ended_before(second, store)
+        assert before == first
+        html = status_html(second, "training", second.events(), Voice(None), before)
+        assert "Before it: rows" in html and "Done: The tuned model is better than the base on held-out rows." in html
+    second.end("stopped", "Stopped.")
+    assert ended_before(second, store) is None

@@ -72,8 +72,8 @@ def _plan_lines(plan: Plan, voice: Voice) -> list[str]:
     return [" · ".join(times), " · ".join(memory), passes, voice.known(plan.basis)]
 
 
-def status_html(run: Run, state: str, events: list[Event], voice: Voice) -> str:
-    """The phase in words, a bar, and the latest numbers as text."""
+def status_html(run: Run, state: str, events: list[Event], voice: Voice, before: Run | None = None) -> str:
+    """The phase in words, a bar, and the latest numbers as text; and how the run ended that was `before` it."""
     measured = run.metrics()
     last = measured[-1] if measured else None
     sentence = voice.known(next((event.message for event in reversed(events) if event.type == "state"), ""))
@@ -105,8 +105,19 @@ def status_html(run: Run, state: str, events: list[Event], voice: Voice) -> str:
     return (
         f"<div class='card status {state}'><p class='phase' role='status' aria-live='polite'><b>{escape(voice(PHASES[state]))}</b> "
         f"<span>{escape(sentence)}</span></p>{bar}<p class='numbers'>{' · '.join(map(escape, facts))}</p>"
-        f"<p class='quiet'>{escape(run.run_id)} · {escape(run.base_model)}</p></div>"
+        f"<p class='quiet'>{escape(run.run_id)} · {escape(run.base_model)}</p>{_ended_html(before, voice) if before else ''}</div>"
     )
+
+
+def _ended_html(run: Run, voice: Voice) -> str:
+    said = voice.known(next((event.message for event in reversed(run.tail()) if event.type == "state"), ""))
+    words = voice(
+        "Before it: {name}. {state}: {sentence}",
+        name=run_title(run, voice),
+        state=voice(PHASES[run.state]),
+        sentence=said,
+    )
+    return f"<p>{escape(words)}</p>"
 
 
 def _progress(state: str, events: list[Event], voice: Voice) -> tuple[str, float] | None:

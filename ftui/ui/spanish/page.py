@@ -162,6 +162,7 @@ PAGE = {
     "The process that worked on this run ended. What it saved is kept.": "El proceso que hacía este entrenamiento terminó. Lo guardado se conserva.",
     "Training stops after this step; what was learned is kept.": "Se para tras este paso; lo aprendido se conserva.",
     "Training stops after this step; then the run goes to the trash.": "Se para tras este paso; después va a la papelera.",
+    "Before it: {name}. {state}: {sentence}": "Antes: {name}. {state}: {sentence}",
     "step {step} of {steps}": "paso {step} de {steps}",
     "{time} left (measured)": "quedan {time} (medido)",
     "{rate} tokens/s": "{rate} tokens/s",

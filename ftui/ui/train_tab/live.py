@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import gradio as gr
 
 from ftui.background import BackgroundTrainer
-from ftui.runs import WORKING, Run
+from ftui.runs import ENDED, WORKING, Event, Run, RunStore
 from ftui.ui.events import QUIET
 from ftui.ui.language import Voice
 from ftui.ui.page import Page
 
 
 class Now(NamedTuple):
-    """The run that is shown, and those that wait, the next one first; whether they wait for a person's wish."""
+    """What is shown of the runs.
+
+    `waiting`: the next one first; `rests`: whether they wait for a person's wish; `before`: the one that ended while the
+    shown one waited.
+    """
 
     run: Run | None
     waiting: list[Run]
     rests: bool
+    before: Run | None
 
 
 class Part(Protocol):
@@ -44,7 +49,8 @@ class Live:
 
     @property
     def now(self) -> Now:
-        return Now(shown_run(self.trainer), self.trainer.waiting, self.trainer.rests)
+        run, trainer = shown_run(self.trainer), self.trainer
+        return Now(run, trainer.waiting, trainer.rests, ended_before(run, trainer.store) if run else None)
 
     def show(self, voice: Voice) -> list[Any]:
         """What all parts show now: the end of every event that changes a run."""
@@ -58,7 +64,7 @@ class Live:
 
     def _mark(self) -> Hashable:
         """As long as it stays the same, so does what is shown."""
-        run, waiting, rests = self.now
+        run, waiting, rests = shown_run(self.trainer), self.trainer.waiting, self.trainer.rests
         names = tuple(each.run_id for each in waiting)
         return (run and (run.run_id, len(run.events()), run.state, run.stop_wanted, run.discarding), names, rests)
 
@@ -71,6 +77,21 @@ def shown_run(trainer: BackgroundTrainer) -> Run | None:
     begun = [run for run in trainer.store.list() if run not in waiting]
     interrupted = (run for run in begun if run.state == "interrupted") if waiting else iter(())
     return next(interrupted, next(iter([*begun, *waiting]), None))
+
+
+def ended_before(run: Run, store: RunStore) -> Run | None:
+    """The last run that ended while this one waited: its verdict is news. None once this one has ended too."""
+    if run.state in ENDED:
+        return None
+    since = _last_time(run.events(), ("queued",))
+    ended = {_last_time(each.tail(), ENDED): each for each in store.list() if each.written_state in ENDED}
+    last = max(ended, default="")
+    return ended[last] if last > since else None
+
+
+def _last_time(events: list[Event], states: Sequence[str]) -> str:
+    """When one of these states was last written; nothing where none was."""
+    return next((event.time for event in reversed(events) if event.data.get("state") in states), "")
 
 
 def is_eventful(trainer: BackgroundTrainer) -> bool:

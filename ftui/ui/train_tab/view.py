@@ -33,7 +33,7 @@ class View:
         events, state = run.events(), run.state
         ended = state in ENDED
         return [
-            status_html(run, state, events, voice),
+            status_html(run, state, events, voice, now.before),
             gr.Button(visible=ended and (run.merged_dir.is_dir() or run.adapter_dir.is_dir())),
             losses_html(run, voice),
             watched_html(events, voice),
