@@ -92,6 +92,11 @@ def error_html(error: UserError, voice: Voice) -> str:
     return f"<div class='card'><p class='bad' role='alert'>{escape(voice.known(str(error)))}</p></div>"
 
 
+def hint_html(sentence: str) -> str:
+    """What to do next, where the result will stand."""
+    return f"<div class='card'><p class='quiet' role='status'>{escape(sentence)}</p></div>"
+
+
 def facts_html(found: dict[str, Any], voice: Voice) -> str:
     """Rows, tokens, the share that is learned, and the lengths against max_length."""
     tokens, splits = found["tokens"], found["splits"]

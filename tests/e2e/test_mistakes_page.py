@@ -132,3 +132,28 @@ def test_a_form_that_is_no_presets_any_more_is_called_your_own_until_one_is_chos
     expect(page.locator("#plan")).to_contain_text("48 steps", timeout=MINUTE)
     expect(preset).to_have_value("Mail to JSON (starter)")
     expect(needs).to_be_visible()
+
+
+def test_columns_that_cannot_be_guessed_are_asked_for_and_the_rows_checked_once_they_are_chosen(
+    page: Page, tmp_path: Path
+) -> None:
+    file = tmp_path / "two.csv"
+    file.write_text("alpha;beta;gamma\n" + "".join(f"a{i} x;b{i} y;c{i} z\n" for i in range(40)))
+    upload(page, file)
+    facts, seen = page.locator("#facts"), page.locator("#seen")
+    expect(facts.get_by_role("status")).to_contain_text("choose the columns for Question and Answer", timeout=MINUTE)
+    expect(page.locator("#facts .bad")).to_have_count(0)
+    choose(page, "#role_question", "alpha")
+    expect(facts.get_by_role("status")).to_contain_text("choose the column for Answer", timeout=MINUTE)
+    choose(page, "#role_answer", "beta")
+    expect(facts).to_contain_text("40 rows: 40 can be used", timeout=MINUTE)
+    expect(seen).to_contain_text("b1")
+    page.locator("#next").click()
+    expect(seen).to_contain_text("6 to 10 of 40", timeout=MINUTE)
+    page.locator("#template_completion textarea").focus()
+    page.locator("#template_prompt textarea").focus()  # nothing was written
+    page.wait_for_timeout(1500)
+    expect(seen).to_contain_text("6 to 10 of 40")
+    page.locator("#template_prompt textarea").fill("{{alfa}}")
+    page.locator("#template_prompt textarea").blur()
+    expect(facts.get_by_role("alert")).to_contain_text("alfa", timeout=MINUTE)

@@ -12,6 +12,7 @@ from ftui.ui.data_tab.mapping import Mapping
 from ftui.ui.data_tab.proposal import Table, proposed
 from ftui.ui.data_tab.source import Advanced, Source
 from ftui.ui.draft import Draft
+from ftui.ui.events import LATEST
 from ftui.ui.fieldset import Fields, Form
 from ftui.ui.preview import Preview
 
@@ -39,7 +40,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, others: Draft,
 
     show = table.shown(Form({**source.fields, **advanced.reading}), mapping)
     propose = proposed(source.upload, table, recognized, mapping, Draft(others.length, form))
-    examine = examined(findings, pages, form, preview)
+    examine, examine_mapping = examined(findings, pages, form, preview)
     tab.select(**show).then(**examine)
     for chosen in source.wire(store):
         chosen(**propose).success(**examine)
@@ -47,5 +48,6 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, others: Draft,
     pages.wire(form, preview)
     for changed in findings.wire(form, store, preview):
         changed(**show).success(**examine)
-    mapping.wire()
+    for changed in mapping.wire():
+        changed(**examine_mapping, **LATEST)
     return own

@@ -12,12 +12,22 @@ from ftui.check import Look, numbers
 from ftui.doctor import apply_fix
 from ftui.errors import UserError
 from ftui.runs import RunStore
+from ftui.ui.data_tab.mapping import next_step
 from ftui.ui.data_tab.source import unread
 from ftui.ui.events import BRIEFLY, telling
 from ftui.ui.fieldset import Form
 from ftui.ui.language import Voice, say
 from ftui.ui.preview import Preview
-from ftui.ui.supervision import ORDERS, SHOWN_ROWS, chosen_rows, error_html, facts_html, problems_html, rows_html
+from ftui.ui.supervision import (
+    ORDERS,
+    SHOWN_ROWS,
+    chosen_rows,
+    error_html,
+    facts_html,
+    hint_html,
+    problems_html,
+    rows_html,
+)
 
 Taken = list[tuple[str, str]]
 
@@ -34,6 +44,7 @@ class Findings:
             self.mend = gr.Button(say("Mend"), scale=1, elem_id="mend")
             self.undo = gr.Button(say("Undo"), scale=1, elem_id="undo")
         self.taken = gr.State([])
+        self.mapped = gr.State({})  # the template that was looked at last
         self.outputs = [self.facts, self.problems, self.mending, self.fix]
 
     def show(self, found: Look, examined: dict[str, Any], mended: bool, voice: Voice) -> list[Any]:
@@ -45,9 +56,9 @@ class Findings:
             gr.Dropdown(choices=fixes, value=next((code for _, code in fixes), None)),
         ]
 
-    def show_error(self, error: UserError, mended: bool, voice: Voice) -> list[Any]:
+    def show_instead(self, html: str, mended: bool) -> list[Any]:
         """In the place of what was shown before, which is no longer true."""
-        return [error_html(error, voice), "", gr.Row(visible=mended), gr.Dropdown(choices=[], value=None)]
+        return [html, "", gr.Row(visible=mended), gr.Dropdown(choices=[], value=None)]
 
     def wire(self, form: Form, store: RunStore, preview: Preview) -> list[Callable[..., Any]]:
         """Writes mended rows beside the old ones, and goes back; returns the events after which there are other rows."""
@@ -112,19 +123,34 @@ class Pages:
         self.back.click(previous_rows, asked, self.outputs, **BRIEFLY)
 
 
-def examined(findings: Findings, pages: Pages, form: Form, preview: Preview) -> dict[str, Any]:
-    """The event that reads all rows, asks the doctor, and shows the first page."""
+def examined(findings: Findings, pages: Pages, form: Form, preview: Preview) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The event that reads all rows, asks the doctor, and shows the first page; and the one that does so for a new mapping."""
 
     def check_rows(request: gr.Request, taken: Taken, order: str, search: str, *values: Any) -> list[Any]:
         voice, mended = Voice(request), can_undo(taken, values[form.paths.index("dataset.path")])
+        mapped = form.nested(values)["template"]
         try:
             config = form.read(values)
             found = preview.look(config)
             checked = numbers(config, found)
-        except UserError as error:  # rows that cannot be read come before all that is wrong with the form
-            return [*findings.show_error(unread(form, values) or error, mended, voice), 0, ""]
+        except UserError as error:
+            return [mapped, *findings.show_instead(hindrance(error, values, voice), mended), 0, ""]
         first = rows_html(found, chosen_rows(found, order, search), 0, config.training, voice)
-        return [*findings.show(found, checked, mended, voice), 0, first]
+        return [mapped, *findings.show(found, checked, mended, voice), 0, first]
+
+    def check_mapping(request: gr.Request, mapped: dict, *asked: Any) -> list[Any]:
+        """Who only passes through a box keeps the page of rows that is open."""
+        same = form.nested(asked[-len(form.inputs) :])["template"] == mapped
+        return [gr.skip() for _ in outputs] if same else check_rows(request, *asked)
+
+    def hindrance(error: UserError, values: tuple[Any, ...], voice: Voice) -> str:
+        """The first thing that stands in the way: the rows, then the mapping, then all that is wrong with the form."""
+        if broken := unread(form, values):
+            return error_html(broken, voice)
+        step = next_step(form.nested(values)["template"])
+        return hint_html(voice(step)) if step else error_html(error, voice)
 
     asked = [findings.taken, pages.order, pages.search, *form.inputs]
-    return {"fn": check_rows, "inputs": asked, "outputs": [*findings.outputs, *pages.outputs], **BRIEFLY}
+    outputs = [findings.mapped, *findings.outputs, *pages.outputs]
+    examine = {"fn": check_rows, "inputs": asked, "outputs": outputs, **BRIEFLY}
+    return examine, examine | {"fn": check_mapping, "inputs": [findings.mapped, *asked]}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import gradio as gr
 
 from ftui.template import PromptTemplate
@@ -15,6 +18,11 @@ LABELS = {
     "history": "History", "messages": "Conversations", "tools": "Tools", "text": "Text",
 }  # fmt: skip
 NO_COLUMN = ("—", "")
+NEXT = {
+    "": "Next, choose the columns for Question and Answer, or write a prompt and a completion. The rows are then checked.",
+    "prompt": "Next, choose the column for Answer, or write the completion. The rows are then checked.",
+    "completion": "Next, choose the column for Question, or write the prompt. The rows are then checked.",
+}  # after the part that is there already
 
 
 class Mapping:
@@ -39,23 +47,34 @@ class Mapping:
         self.fields: Fields = {f"template.{part}": box for part, box in {**written, **named}.items()}
         self.parts = [self.fields[f"template.{part}"] for part in PARTS]
 
-    def wire(self) -> None:
+    def wire(self) -> list[Callable[..., Any]]:
+        """Returns the events after which somebody has changed the mapping; each key press is none."""
         shown = [self.roles[role] for role in ROLES]
 
         def show_roles(*written: str | None) -> list[str]:
             roles = roles_in(dict(zip(PARTS, written, strict=True)))
             return [roles[role] for role in ROLES]
 
+        chosen = []
         for role, choice in self.roles.items():
 
             def put_column(column: str | None, *written: str | None, role: str = role) -> list[str | None]:
                 return list(with_role(dict(zip(PARTS, written, strict=True)), role, column).values())
 
             placed = choice.input(put_column, [choice, *self.parts], self.parts, **BRIEFLY)
-            placed.then(show_roles, self.parts, shown, **QUIET)  # also where nothing that is written changed
+            chosen.append(placed.then(show_roles, self.parts, shown, **QUIET).then)  # also where no text changed
 
         changes = [self.fields[f"template.{part}"].change for part in WRITTEN]
         gr.on(changes, show_roles, self.parts, shown, **QUIET, **LATEST)
+        return [*chosen, *(self.fields[f"template.{part}"].blur for part in WRITTEN)]
+
+
+def next_step(template: dict[str, Any]) -> str:
+    """What is still to be chosen before there is anything to check, as a key of the language; empty once there is."""
+    written = {part for part, text in template.items() if (text or "").strip()}
+    if written & {"text", "messages"} or written >= {"prompt", "completion"}:
+        return ""
+    return NEXT[next(iter(written & {"prompt", "completion"}), "")]
 
 
 def _choices(first: PromptTemplate) -> Fields:
