@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from html import escape
 from typing import Any
 
@@ -20,6 +21,7 @@ from ftui.ui.events import BRIEFLY
 from ftui.ui.fieldset import Form
 from ftui.ui.language import Voice, say
 
+TABLE_CHARS = 84  # so many fit side by side, so that no wide column pushes out the one beside it
 SUITED = ("training.", "evaluation.", "split.", "watch_prompts")
 
 
@@ -31,7 +33,6 @@ class Table:
             label=say("The rows"),
             interactive=False,
             datatype="str",
-            max_chars=80,
             max_height=240,
             buttons=["fullscreen"],
             elem_id="rows",
@@ -84,7 +85,8 @@ def table_of(rows: Rows) -> list[Any]:
     columns = list(rows.columns)
     head = [[_cell(row.get(column)) for column in columns] for row in rows.head(20)]
     choices = [NO_COLUMN, *((column, column) for column in columns)]
-    shown = gr.Dataframe({"headers": columns, "data": head}, visible=True)
+    longest = max(20, TABLE_CHARS // max(1, len(columns)))
+    shown = gr.Dataframe({"headers": columns, "data": head}, max_chars=longest, visible=True)
     return [shown, *(gr.Dropdown(choices=choices) for _ in LABELS)]
 
 
@@ -94,7 +96,9 @@ def _no_table() -> list[Any]:
 
 
 def _cell(value: object) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return "" if value is None else str(value)
 
 
 def _sentences(rows: Rows, proposal: Proposal, voice: Voice) -> list[str]:
