@@ -53,6 +53,13 @@ def rows_html(found: Look, chosen: list[int], page: int, settings: TrainingSetti
     )
 
 
+def no_rows_html(order: str, search: str, voice: Voice) -> str:
+    """Why there is no row to show."""
+    none = "No row is left out." if order == "left" else "No row can be used."
+    sentence = voice("No row here has “{text}”.", text=search.strip()) if search.strip() else voice(none)
+    return hint_html(sentence)
+
+
 def _row(found: Look, row: int, reason: str, settings: TrainingSettings, voice: Voice) -> str:
     """A row's tokens; of one that is left out also the reason, and what can be shown of it."""
     title = f"<h4>{voice('Row {row}', row=row + 1)}</h4>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -157,3 +158,24 @@ def test_columns_that_cannot_be_guessed_are_asked_for_and_the_rows_checked_once_
     page.locator("#template_prompt textarea").fill("{{alfa}}")
     page.locator("#template_prompt textarea").blur()
     expect(facts.get_by_role("alert")).to_contain_text("alfa", timeout=MINUTE)
+
+
+def test_rows_are_found_while_the_search_is_written_and_a_search_without_any_says_so(page: Page) -> None:
+    open_tab(page, "Data")
+    seen = page.locator("#seen")
+    expect(seen).to_contain_text("1 to 5 of 400", timeout=MINUTE)
+    page.locator("#search input, #search textarea").press_sequentially("desk fan", delay=30)
+    expect(seen).to_contain_text("desk fan", timeout=MINUTE)
+    expect(seen).not_to_contain_text("of 400")
+    page.locator("#search input, #search textarea").press_sequentially("xyz", delay=30)
+    expect(seen).to_contain_text("No row here has “desk fanxyz”.", timeout=MINUTE)
+
+
+def test_every_column_is_on_the_first_screen_and_a_conversation_is_json(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "wide.jsonl"
+    row = {"context": "A long story. " * 40, "turns": [{"role": "user", "content": "¿Qué?"}], "answer": "The end."}
+    file.write_text((json.dumps(row) + "\n") * 40)
+    upload(page, file)
+    expect(page.locator("#rows")).to_contain_text('[{"role": "user"', timeout=MINUTE)
+    box, answer = page.locator("#rows").bounding_box(), page.locator("#rows").get_by_text("The end.").first
+    assert answer.bounding_box()["x"] + answer.bounding_box()["width"] <= box["x"] + box["width"]

@@ -44,7 +44,7 @@ def data_tab(first: RunConfig, store: RunStore, preview: Preview, others: Draft,
     tab.select(**show).then(**examine)
     for chosen in source.wire(store):
         chosen(**propose).success(**examine)
-    gr.on([findings.look.click, pages.order.input, pages.search.submit], **examine)
+    findings.look.click(**examine)
     pages.wire(form, preview)
     for changed in findings.wire(form, store, preview):
         changed(**show).success(**examine)

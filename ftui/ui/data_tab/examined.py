@@ -14,7 +14,7 @@ from ftui.errors import UserError
 from ftui.runs import RunStore
 from ftui.ui.data_tab.mapping import next_step
 from ftui.ui.data_tab.source import unread
-from ftui.ui.events import BRIEFLY, telling
+from ftui.ui.events import BRIEFLY, LATEST, UNSEEN, telling
 from ftui.ui.fieldset import Form
 from ftui.ui.language import Voice, say
 from ftui.ui.preview import Preview
@@ -25,6 +25,7 @@ from ftui.ui.supervision import (
     error_html,
     facts_html,
     hint_html,
+    no_rows_html,
     problems_html,
     rows_html,
 )
@@ -105,12 +106,19 @@ class Pages:
 
     def wire(self, form: Form, preview: Preview) -> None:
         def turn_page(voice: Voice, step: int, page: int, order: str, search: str, *values: Any) -> tuple[int, str]:
-            with telling():
+            try:
                 config = form.read(values)
                 found = preview.look(config)
+            except UserError as error:
+                return 0, error_html(error, voice)
             picked = chosen_rows(found, order, search)
+            if not picked:
+                return 0, no_rows_html(order, search, voice)
             page = max(0, min(page + step, (len(picked) - 1) // SHOWN_ROWS))
             return page, rows_html(found, picked, page, config.training, voice)
+
+        def find_rows(request: gr.Request, *asked: Any) -> tuple[int, str]:
+            return turn_page(Voice(request), 0, 0, *asked)
 
         def next_rows(request: gr.Request, *asked: Any) -> tuple[int, str]:
             return turn_page(Voice(request), 1, *asked)
@@ -121,6 +129,7 @@ class Pages:
         asked = [self.page, self.order, self.search, *form.inputs]
         self.on.click(next_rows, asked, self.outputs, **BRIEFLY)
         self.back.click(previous_rows, asked, self.outputs, **BRIEFLY)
+        gr.on([self.order.input, self.search.input], find_rows, asked[1:], self.outputs, **UNSEEN, **LATEST)
 
 
 def examined(findings: Findings, pages: Pages, form: Form, preview: Preview) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -135,7 +144,8 @@ def examined(findings: Findings, pages: Pages, form: Form, preview: Preview) -> 
             checked = numbers(config, found)
         except UserError as error:
             return [mapped, *findings.show_instead(hindrance(error, values, voice), mended), 0, ""]
-        first = rows_html(found, chosen_rows(found, order, search), 0, config.training, voice)
+        picked = chosen_rows(found, order, search)
+        first = rows_html(found, picked, 0, config.training, voice) if picked else no_rows_html(order, search, voice)
         return [mapped, *findings.show(found, checked, mended, voice), 0, first]
 
     def check_mapping(request: gr.Request, mapped: dict, *asked: Any) -> list[Any]:
