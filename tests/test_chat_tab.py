@@ -32,10 +32,11 @@ def test_a_run_with_more_columns_than_boxes_says_so_and_others_can_still_be_chos
     runs, which, *rest = chooser.show(ready_runs(store), run, None, Voice(None))
     assert {name for _, name in runs.choices} == {run.run_id, other.run_id} and runs.value == run.run_id
     assert not which.interactive and len(rest) == len(chooser.outputs) - 2
-    message, *buttons = talk.show(run, Voice(None))
+    message, *buttons = talk.show(run, Voice(None), False)
     assert "uses 7 columns" in message.placeholder and not any(button.interactive for button in buttons)
-    assert "usa 7 columnas" in talk.show(run, Voice.of(spanish=True))[0].placeholder
-    assert all(button.interactive for button in talk.show(other, Voice(None))[1:])
+    assert "usa 7 columnas" in talk.show(run, Voice.of(spanish=True), False)[0].placeholder
+    shown = dict(zip(talk.outputs, talk.show(other, Voice(None), False), strict=True))
+    assert [button.interactive for button in (shown[talk.send], shown[talk.halt])] == [True, False]
 
 
 def test_columns_beside_the_message_get_boxes_with_their_names(page, store, values):
