@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ftui.config import EvaluationSettings, RunConfig
+from ftui.config import FEWEST_ROWS, EvaluationSettings, RunConfig
 from ftui.dataset import Rows, SplitSettings
 from ftui.device import Device, Lease, this_device
 from ftui.doctor import Problem, examine, suggested_epochs
@@ -66,6 +66,8 @@ def suited(config: RunConfig, rows: Rows) -> RunConfig:
     encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
     whole = config.training.model_copy(update={"max_length": context})
     split = SplitSettings(seed=config.split.seed)
+    if 3 * FEWEST_ROWS <= len(rows) < 10 * FEWEST_ROWS:  # a tenth, the usual share, is too few for a verdict
+        split = split.model_copy(update={"test": FEWEST_ROWS})
     config = config.model_copy(update={"split": split, "training": whole, "watch_prompts": ()})
     sample = prepare(config, encoding, rows.take(range(min(len(rows), SAMPLED))))
     sample.check_trainable()

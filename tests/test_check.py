@@ -177,6 +177,7 @@ def test_settings_of_another_data_set_give_way_to_what_suits_these_rows(tiny_mod
     config = suited(own, own.dataset.load())
     assert config.training.num_train_epochs == 3 and config.training.max_steps == -1
     assert config.split.stratify is None and config.watch_prompts == ()
+    assert config.split.test == 20, "a tenth of sixty is too few for a verdict"
     found = prepare(config, Encoding(load_tokenizer(tiny_model)))
     assert not found.cut, "the longest row fits"
     longest = max(len(example.encoded.input_ids) for example in found.train)
