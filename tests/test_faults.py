@@ -448,7 +448,7 @@ def _ended(run: Run, seconds: float = 120) -> str:
 @pytest.mark.true
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_is_killed_in_mid_run_leaves_a_run_that_resumes_in_the_terminal(values, tmp_path, signal_number):
-    values["training"] |= {"max_steps": 400, "eval_steps": 10}
+    values["training"] |= {"max_steps": 160, "eval_steps": 10}
     values["evaluation"] |= {"early_stopping_patience": 0}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "ftui", "train", "--runs", str(tmp_path / "runs")]
@@ -465,7 +465,7 @@ def test_a_process_that_is_killed_in_mid_run_leaves_a_run_that_resumes_in_the_te
     resumed = subprocess.run([*command, "--resume", run.run_id], capture_output=True, text=True, timeout=300)
     assert resumed.returncode == 0 and "Traceback" not in resumed.stderr, resumed.stderr
     assert run.state == "done"
-    assert sorted(losses(run)) == list(range(1, 401))
+    assert sorted(losses(run)) == list(range(1, 161))
     assert reached - next(event.data["step"] for event in run.events() if event.type == "resumed") <= 10
 
 
