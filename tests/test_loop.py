@@ -216,6 +216,7 @@ def test_a_stop_after_training_does_not_say_that_nothing_was_learned(carried_out
     assert "nothing was learned" not in run.events()[-1].message
 
 
+@pytest.mark.true
 def test_a_stopped_run_goes_on_and_ends_with_the_losses_of_one_that_was_never_stopped(
     carried_out, finished_run, monkeypatch
 ):

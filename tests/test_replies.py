@@ -51,13 +51,13 @@ def test_where_memory_runs_out_fewer_are_answered_at_once_and_none_is_lost(model
         return generate(**inputs)
 
     room = 1
-    expected = reply_to_all(model, encoding, QUESTIONS, 12)
+    expected = reply_to_all(model, encoding, QUESTIONS, 4)
     monkeypatch.setattr(model, "generate", hungry)
-    assert [reply[:4] for reply in reply_to_all(model, encoding, QUESTIONS, 12)] == [reply[:4] for reply in expected]
+    assert [reply[:4] for reply in reply_to_all(model, encoding, QUESTIONS, 4)] == [reply[:4] for reply in expected]
     assert sizes == [4, 2, 1, 1, 2, 1, 1]
     room = 0
     with pytest.raises(RuntimeError, match="out of memory"):
-        reply_to_all(model, encoding, QUESTIONS, 12)
+        reply_to_all(model, encoding, QUESTIONS, 4)
 
 
 def test_no_reply_is_written_after_a_wish_to_stop(model, encoding):

@@ -303,6 +303,7 @@ def test_a_run_without_validation_rows_trains_and_saves(config, store):
     assert trained.steps == 6 and trained.validation_loss is None and run.adapter_dir.is_dir()
 
 
+@pytest.mark.true
 @pytest.mark.parametrize("family", ["gpt2", "qwen2", "qwen3", "mistral"])
 def test_other_families_learn_as_well(config, store, tiny_family, family):
     run, _ = run_training(config.model_copy(update={"base_model": str(tiny_family(family))}), store)
