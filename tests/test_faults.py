@@ -137,22 +137,30 @@ def _only_once(monkeypatch):
     return counted
 
 
-@pytest.mark.true
-def test_a_lack_of_memory_halves_the_batch_and_the_run_learns_the_same(longer, store, monkeypatch):
-    plain = store.create(longer)
-    assert carry_out(plain, Lease()) == "done"
+CPU_IS_FULL = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+
+
+def starve(
+    monkeypatch: pytest.MonkeyPatch, lacks: Callable[[bool, dict], bool], said: str = "CUDA out of memory."
+) -> None:
+    """Memory runs out in each forward pass of which `lacks(training, batch)` says so."""
     from trl import SFTTrainer
 
     compute = SFTTrainer.compute_loss
 
     def hungry(self, model, inputs, *arguments, **options):
-        if model.training and len(inputs["cu_seq_lens_q"]) - 1 > 2:
-            raise RuntimeError(
-                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
-            )
+        if lacks(model.training, inputs):
+            raise RuntimeError(said)
         return compute(self, model, inputs, *arguments, **options)
 
     monkeypatch.setattr(SFTTrainer, "compute_loss", hungry)
+
+
+@pytest.mark.true
+def test_a_lack_of_memory_halves_the_batch_and_the_run_learns_the_same(longer, store, monkeypatch):
+    plain = store.create(longer)
+    assert carry_out(plain, Lease()) == "done"
+    starve(monkeypatch, lambda training, batch: training and len(batch["cu_seq_lens_q"]) - 1 > 2, CPU_IS_FULL)
     run = store.create(longer)
     assert carry_out(run, Lease()) == "done", run.events()[-1].message
     said = [event.message for event in run.events() if "Memory ran out" in event.message]
@@ -177,16 +185,7 @@ def test_when_no_part_is_small_enough_the_run_says_what_to_do(longer, store, mon
 
 @pytest.mark.true
 def test_rows_are_cut_for_lack_of_memory_only_where_the_config_allows_it(longer, store, monkeypatch):
-    from trl import SFTTrainer
-
-    compute = SFTTrainer.compute_loss
-
-    def hungry(self, model, inputs, *arguments, **options):
-        if model.training and inputs["input_ids"].numel() > SHORTEST:
-            raise RuntimeError("CUDA out of memory.")
-        return compute(self, model, inputs, *arguments, **options)
-
-    monkeypatch.setattr(SFTTrainer, "compute_loss", hungry)
+    starve(monkeypatch, lambda training, batch: training and batch["input_ids"].numel() > SHORTEST)
     words = "Look at the tall tree and the red boat that goes down the wide river to the old town. " * 3
     template = longer.template.model_copy(update={"completion": f"{longer.template.completion} {words}"})
     training = longer.training.model_copy(update={"max_length": 256})
@@ -204,16 +203,7 @@ def test_rows_are_cut_for_lack_of_memory_only_where_the_config_allows_it(longer,
 def test_a_lack_of_memory_at_a_check_changes_nothing_of_the_validation_loss(longer, store, monkeypatch):
     plain = store.create(longer)
     assert carry_out(plain, Lease()) == "done"
-    from trl import SFTTrainer
-
-    compute = SFTTrainer.compute_loss
-
-    def hungry(self, model, inputs, *arguments, **options):
-        if not model.training and len(inputs["cu_seq_lens_q"]) - 1 > 1:
-            raise RuntimeError("CUDA out of memory.")
-        return compute(self, model, inputs, *arguments, **options)
-
-    monkeypatch.setattr(SFTTrainer, "compute_loss", hungry)
+    starve(monkeypatch, lambda training, batch: not training and len(batch["cu_seq_lens_q"]) - 1 > 1)
     run = store.create(longer)
     assert carry_out(run, Lease()) == "done", run.events()[-1].message
     assert any("at the check after step" in event.message for event in run.events())

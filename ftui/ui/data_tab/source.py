@@ -32,7 +32,7 @@ class Source:
             elem_id="dataset_path",
         )
         self.upload = gr.File(
-            label=say("CSV, JSON, JSONL, Parquet or text"),
+            label=say("CSV, Excel, JSON, JSONL, Parquet or text"),
             file_types=FILE_TYPES,
             file_count="multiple",
             height=150,

@@ -31,7 +31,7 @@ PAGE = {
     "tokens": "tokens",
     # data
     "Where the rows come from": "De dónde vienen las filas",
-    "CSV, JSON, JSONL, Parquet or text": "CSV, JSON, JSONL, Parquet o texto",
+    "CSV, Excel, JSON, JSONL, Parquet or text": "CSV, Excel, JSON, JSONL, Parquet o texto",
     "A file or folder on the server, or owner/name on the Hub.": "Un archivo o carpeta del servidor, o dueño/nombre en el Hub.",
     "Read these rows": "Leer estas filas",
     "The rows": "Las filas",
