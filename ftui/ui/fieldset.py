@@ -114,12 +114,12 @@ def _lookup(values: dict[str, Any], path: str) -> Any:
 
 
 def remember(fields: Fields, kept: gr.BrowserState, studio: gr.Blocks) -> gr.events.Dependency:
-    """Keeps what the inputs hold in the browser and, when the page is loaded, fills them again; returns that filling."""
+    """Keeps what the inputs hold in the browser and, when the page is loaded, fills them again; returns that filling.
+
+    All of it in the browser: an answer of the server would come after the first key and overwrite what was written.
+    Another version's form, which had other inputs, is left alone.
+    """
     inputs, form = list(fields.values()), zlib.crc32(" ".join(fields).encode())
-
-    def restore_form(values: list[Any] | None) -> list[Any]:
-        """Another version's form, which had other inputs, is left alone."""
-        return values[1:] if values and values[0] == form else [gr.skip() for _ in inputs]
-
-    gr.on([box.change for box in inputs], None, inputs, kept, js=f"(...values) => [[{form}, ...values]]", **QUIET)
-    return studio.load(restore_form, kept, inputs, **QUIET)
+    keep, restore = f"(...values) => [[{form}, ...values]]", f"kept => kept?.[0] === {form} ? kept.slice(1) : []"
+    gr.on([box.change for box in inputs], None, inputs, kept, js=keep, **QUIET)
+    return studio.load(None, kept, inputs, js=restore, **QUIET)
