@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -59,8 +60,8 @@ def serve(runs_dir: Path, host: str, port: int, password: str | None = None) -> 
     server.run()
 
 
-def build_app(runs_dir: Path, password: str | None) -> FastAPI:
-    """The FastAPI application with everything that all sessions share."""
+def build_app(runs_dir: Path, password: str | None) -> ASGIApp:
+    """The page behind its guard, with everything that all sessions share."""
     import gradio as gr
     from fastapi import FastAPI
     from starlette.middleware.cors import CORSMiddleware
@@ -95,8 +96,7 @@ def build_app(runs_dir: Path, password: str | None) -> FastAPI:
         css=CSS,
     )
     app.add_middleware(CORSMiddleware, allow_origins=[])  # gradio repeats any Origin unless the app has its own rule
-    app.add_middleware(Guard, password=password, pulse=pulse)
-    return app
+    return Guard(app, password, pulse)
 
 
 def restart() -> None:
@@ -123,7 +123,10 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """Refuses requests that another site sends, Gradio's open proxy, and, with a password, everybody who has not signed in."""
+    """Refuses requests that another site sends, Gradio's open proxy, and, with a password, everybody who has not signed in.
+
+    It stands before everything else: the pulse, asked for by every open page each second, passes this alone.
+    """
 
     def __init__(self, app: ASGIApp, password: str | None, pulse: ASGIApp) -> None:
         self.app, self.pulse = app, pulse
@@ -138,18 +141,16 @@ class Guard:
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return
-        request = Request(scope, receive)
         path = unquote(scope["path"]).lower()
-        stranger = not self.password and not is_loopback(request.url.hostname or "")  # a name rebound to this machine
-        if stranger:
+        if not self.password and not _is_this_machine(_header(scope, b"host")):  # a name rebound to this machine
             return await PlainTextResponse(STRANGER, 403)(scope, receive, send)
-        if _is_cross_site(request) or _is_proxy(path):
+        if _is_cross_site(scope) or _is_proxy(path):
             return await PlainTextResponse("Refused: this request comes from another site.", 403)(scope, receive, send)
         if path == "/health":
             return await PlainTextResponse("ok")(scope, receive, send)
         if self.password and path == SIGN_IN:
-            return await (await self._sign_in(request))(scope, receive, send)
-        if self.password and request.cookies.get(COOKIE) not in self.sessions:
+            return await (await self._sign_in(Request(scope, receive)))(scope, receive, send)
+        if self.password and Request(scope).cookies.get(COOKIE) not in self.sessions:
             refused = RedirectResponse(SIGN_IN, 303) if path == "/" else PlainTextResponse("Sign in first.", 401)
             return await refused(scope, receive, send)
         if path == PULSE:
@@ -182,13 +183,26 @@ class Guard:
         return response
 
 
-def _is_cross_site(request) -> bool:  # type: ignore[no-untyped-def]
-    """A writing request whose Origin is not this host. One without Origin comes from a program, not from a site."""
-    if request.method in ("GET", "HEAD", "OPTIONS"):
+@lru_cache(64)
+def _is_this_machine(host: str) -> bool:
+    """Whether a Host header names this machine itself."""
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
         return False
-    origin = request.headers.get("origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-    return foreign or request.headers.get("sec-fetch-site") == "cross-site"
+
+
+def _is_cross_site(scope: Scope) -> bool:
+    """A writing request whose Origin is not this host. One without Origin comes from a program, not from a site."""
+    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return False
+    origin = _header(scope, b"origin")
+    foreign = bool(origin) and origin.partition("://")[2] != _header(scope, b"host")
+    return foreign or _header(scope, b"sec-fetch-site") == "cross-site"
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
 def _is_proxy(path: str) -> bool:
