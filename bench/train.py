@@ -1,6 +1,6 @@
 """make bench: ftui's training beside a plain trl script with trl's defaults, in one run, as ratios.
 
-Equal: weights (the starter, NF4 with double quantization), rows and their order, chat template, tokens and labels, LoRA,
+Equal: weights (the starter; NF4 with double quantization, or bf16), rows and their order, chat template, tokens and labels, LoRA,
 learning rate, rows a step, steps. Free: how the rows are batched, what is recomputed, how the loss is computed. Each contender runs in
 a process of its own, in turns. Measured: non-padding tokens a second over all steps but the first two, counted from the
 batches that the trainer gets; the seconds of processor time they took, good for ftui before and after on a busy machine
@@ -30,15 +30,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--data", help="a file with the columns question and answer, in place of rows of the presets")
+    parser.add_argument("--bf16", action="store_true", help="a base in 16 bits in place of 4")
     parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        print(json.dumps(CONTENDERS[options.only](options.steps)))
+        print(json.dumps(CONTENDERS[options.only](options)))
         return
     found: dict[str, list[dict]] = {name: [] for name in CONTENDERS}
     for turn in range(options.rounds):
         for name in CONTENDERS:
-            found[name].append(_in_own_process(name, options.steps))
+            found[name].append(_in_own_process(name))
             print(f"round {turn + 1} {name:<6} {_line(found[name][-1])}", flush=True)
     median = {
         name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()
@@ -61,10 +63,10 @@ def _line(run: dict) -> str:
     )
 
 
-def _in_own_process(name: str, steps: int) -> dict:
+def _in_own_process(name: str) -> dict:
     from ftui.__main__ import BEFORE_TORCH
 
-    command = [sys.executable, __file__, "--only", name, "--steps", str(steps)]
+    command = [sys.executable, *sys.argv, "--only", name]
     # ftui sets what it needs before torch; a plain script has what the environment gives it.
     plain = {key: value for key, value in os.environ.items() if key not in BEFORE_TORCH}
     environment = plain | BEFORE_TORCH if name == "ftui" else plain
@@ -74,18 +76,23 @@ def _in_own_process(name: str, steps: int) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _config(steps: int):
-    """A third each of mails, SQL and labels: rows of 30 to 130 tokens."""
+def _config(options: argparse.Namespace):
     from ftui.config import RunConfig
 
     values = {
         "base_model": "starter",
         "dataset": {"path": "unused"},
-        "template": {"system": "{{task}}", "prompt": "{{question}}", "completion": "{{answer}}"},
+        "template": {
+            "system": "" if options.data else "{{task}}",
+            "prompt": "{{question}}",
+            "completion": "{{answer}}",
+        },
+        "quantization": {"load_in_4bit": not options.bf16},
         "split": {"validation": 32, "test": 0},
         "training": {
-            "max_steps": steps,
+            "max_steps": options.steps,
             "per_device_train_batch_size": 8,
+            "max_length": 512,
             "learning_rate": 2e-4,
             "eval_steps": 1000,
         },  # one check, after the last step: it is not measured
@@ -93,10 +100,13 @@ def _config(steps: int):
     return RunConfig.parse(values)
 
 
-def _rows():
+def _rows(data: str | None):
+    """Those of a file, or a third each of mails, SQL and labels: rows of 30 to 130 tokens."""
     from ftui.config import RunConfig
-    from ftui.dataset import Rows
+    from ftui.dataset import DatasetSource, Rows
 
+    if data:
+        return DatasetSource(path=data).load()
     parts = []
     for name in ("starter", "sql", "labels"):
         config = RunConfig.load(name)
@@ -106,38 +116,39 @@ def _rows():
     return Rows.from_list([parts[index * 120 + row] for row in range(120) for index in range(3)])
 
 
-def _prepared(steps: int):
+def _prepared(options: argparse.Namespace):
     from ftui.encoding import Encoding
     from ftui.examples import prepare
     from ftui.models import load_model, load_tokenizer, model_folder
 
-    config, folder = _config(steps), model_folder("starter")
+    config, folder = _config(options), model_folder("starter")
     encoding = Encoding(load_tokenizer(folder))
-    return config, encoding, prepare(config, encoding, _rows()), load_model(folder, config.quantization)
+    return config, encoding, prepare(config, encoding, _rows(options.data)), load_model(folder, config.quantization)
 
 
-def _ftui(steps: int) -> dict:
+def _ftui(options: argparse.Namespace) -> dict:
     from ftui.train import build_trainer
 
-    config, encoding, examples, model = _prepared(steps)
+    config, encoding, examples, model = _prepared(options)
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(config, model, encoding, examples, Path(folder))
         return _measured(trainer, examples)
 
 
-def _plain(steps: int) -> dict:
+def _plain(options: argparse.Namespace) -> dict:
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
-    config, encoding, examples, model = _prepared(steps)
+    config, encoding, examples, model = _prepared(options)
     model.set_attn_implementation("sdpa")
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
             model=model,
             args=SFTConfig(
                 output_dir=folder,
-                max_steps=steps,
+                max_steps=options.steps,
+                max_length=512,
                 per_device_train_batch_size=8,
                 learning_rate=2e-4,
                 warmup_steps=config.training.warmup_steps,
