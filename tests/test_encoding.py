@@ -300,6 +300,7 @@ PRIVATE = [
 def test_the_characters_that_shield_special_tokens_may_stand_in_data(encoding_of, text):
     encoding = encoding_of("chatml")
     assert texts(encoding, [ASK, {"role": "assistant", "content": text}]) == [text + "<|im_end|>"]
+    assert encoding.prompt([{"role": "user", "content": text}]).startswith(f"<|im_start|>user\n{text}<|im_end|>")
 
 
 @pytest.mark.parametrize(

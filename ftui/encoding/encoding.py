@@ -119,7 +119,7 @@ class Encoding:
 
     def prompt(self, messages: Sequence[Message]) -> str:
         """The exact text the model is asked with, up to where its answer begins."""
-        return self._unshield("".join(piece.text for piece in self._prompt_pieces(messages)))
+        return "".join(piece.text for piece in self._prompt_pieces(messages))
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         pieces = self._prompt_pieces(messages)
@@ -288,9 +288,6 @@ class Encoding:
         return self._special_pattern.sub(
             lambda match: f"\ue000{chr(0xE100 + self._specials.index(match[0]))}\ue001", text
         )
-
-    def _unshield(self, text: str) -> str:
-        return _SHIELD.sub(lambda match: self._specials[ord(match[1]) - 0xE100], text)
 
     def _unshielded(self, piece: Piece) -> Iterable[Piece]:
         """The piece cut within each special token of the data, which so becomes the text it is."""
