@@ -24,12 +24,17 @@ CHATML = (
 CHAT_TEMPLATES = {"plain": PLAIN, "alpaca": ALPACA, "chatml": CHATML}
 
 
-def read_template(name: str) -> str:
-    path = Path(name)
+def read_template(chosen: str) -> str:
+    """The Jinja of one of the three by its name, of a file, or `chosen` itself where it is Jinja."""
+    if chosen in CHAT_TEMPLATES:
+        return CHAT_TEMPLATES[chosen]
+    if "{%" in chosen or "{{" in chosen:
+        return chosen
+    path = Path(chosen)
     if path.suffix not in (".jinja", ".j2") or not path.is_file():
         raise UserError(
-            f"chat_template: there is no template “{name}”. Known: auto, {', '.join(CHAT_TEMPLATES)}, or the path of a .jinja file."
+            f"chat_template: there is no template “{chosen}”. Known: auto, {', '.join(CHAT_TEMPLATES)}, or the path of a .jinja file."
         )
     if path.stat().st_size > 65536:
-        raise UserError(f"chat_template: {name} is larger than 64 KB.")
+        raise UserError(f"chat_template: {chosen} is larger than 64 KB.")
     return path.read_text(encoding="utf-8")
