@@ -29,8 +29,8 @@ def train_tab(trainer: BackgroundTrainer, preview: Preview, draft: Draft, page: 
     with gr.Row():
         with gr.Column(scale=2, min_width=340):
             questions = Questions(draft.length)
+            controls = Controls(trainer, preview)  # above all that comes and goes: a button that moves is missed
             estimate = Estimate(trainer, preview)
-            controls = Controls(trainer, preview)
             waiting = Waiting(trainer)
             draw_settings(form.by_path)
             yaml = Yaml()

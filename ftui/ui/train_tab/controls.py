@@ -22,12 +22,12 @@ from ftui.ui.train_tab.live import Live, Now
 class Controls:
     def __init__(self, trainer: BackgroundTrainer, preview: Preview) -> None:
         self.trainer, self.preview = trainer, preview
-        self.anyway = gr.Checkbox(
-            False, label=say("Start although the doctor objects"), visible=False, elem_id="anyway"
-        )
         with gr.Row():
             self.start = gr.Button(say("Start training"), variant="primary", elem_id="start")
             self.stop = gr.Button(say("Stop and keep"), variant="stop", interactive=False, elem_id="stop")
+        self.anyway = gr.Checkbox(
+            False, label=say("Start although the doctor objects"), visible=False, elem_id="anyway"
+        )
         with gr.Row():
             self.queue = gr.Button(say("Add to the queue"), visible=False, elem_id="queue")
             self.discard = gr.Button(say("Discard"), visible=False, elem_id="discard")

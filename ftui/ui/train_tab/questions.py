@@ -80,13 +80,13 @@ class Questions:
             name = preset_of(told, values, self.presets)
             return name, say(self.presets[name].needs) if name in self.presets else ""
 
-        def show_strength(*values: Any) -> tuple[str, str]:
+        def show_strength(*values: Any) -> tuple[str, Any]:
             """The step that the settings are, and what it stands for."""
             try:
                 nested = strong.nested(values)
                 lora, training = checked(LoraSettings, nested["lora"]), checked(TrainingSettings, nested["training"])
             except UserError:  # half a number, while it is typed
-                return "own", ""
+                return "own", gr.skip()
             return strength_of(lora, training), _in_words(lora, training)
 
         shows_preset = (show_preset, told.inputs, [self.preset, self.needs])
