@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadgroup
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= true
 
@@ -10,12 +11,11 @@ export TOKENIZERS_PARALLELISM ?= true
 run: install
 	$(BIN)/python app.py
 
-test: check
-	$(BIN)/python -m pytest -m "not true and not browser"
-	$(BIN)/python -m pytest -m "true or browser"
+test: fast
+	$(TESTS) -m "true or browser"
 
 fast: check
-	$(BIN)/python -m pytest -m "not true and not browser"
+	$(TESTS) -m "not true and not browser"
 
 check: install-dev
 	$(BIN)/ruff format --check .
