@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ftui import __main__, shapes
+from ftui import shapes
 from ftui.__main__ import main
 from ftui.check import check, report_csv, report_html, report_markdown, suited, token_numbers
 from ftui.config import RunConfig
@@ -14,6 +14,7 @@ from ftui.encoding import Encoded, Encoding
 from ftui.examples import Examples, LeftOut, Part, prepare
 from ftui.models import load_tokenizer
 from ftui.template import PromptTemplate
+from ftui.terminal.check import SHAPES
 from tests import tiny
 
 LAPTOP = Device("cpu", "CPU", 16 * 10**9, 2, True)
@@ -132,7 +133,7 @@ def test_the_terminal_writes_the_prepared_rows_and_the_report(config, tmp_path, 
 
 
 def test_the_shapes_of_the_terminal_are_those_there_are():
-    assert tuple(shapes.SHAPES) == __main__.SHAPES
+    assert tuple(shapes.SHAPES) == SHAPES
 
 
 def test_no_cell_of_a_report_begins_as_a_formula():

@@ -254,12 +254,12 @@ def test_a_word_that_is_no_command_gets_the_usage_and_exit_code_2(capsys):
 
 
 def test_the_terminal_has_a_line_for_what_happens_and_none_for_counts(finished_run):
-    from ftui.__main__ import _event_line
+    from ftui.terminal.train import event_line
 
-    lines = {event.type: _event_line(event) for event in finished_run.events()}
+    lines = {event.type: event_line(event) for event in finished_run.events()}
     assert lines.pop("progress", "") == "" and set(lines) >= {"state", "message", "metrics", "sample"}
     assert all(lines.values())
     count = finished_run.events()[0]._replace(
         type="progress", message="", data={"what": "answered", "done": 1, "of": 2}
     )
-    assert _event_line(count) == ""
+    assert event_line(count) == ""
