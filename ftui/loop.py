@@ -30,7 +30,7 @@ from ftui.proof import merge_and_prove
 from ftui.ranks import ALONE, Ranks, is_lost_rank
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
-from ftui.train import checkpoint_at, train
+from ftui.train import Way, checkpoint_at, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -69,7 +69,11 @@ def accompany(ranks: Ranks) -> bool:
         encoding = Encoding(load_tokenizer(base_dir), run.config.chat_template)
         examples = prepare(run.config, encoding)
         train(  # which alone holds the base, to let it go at its end
-            run, load_model(base_dir, run.config.quantization, to_share=ranks.share_base), encoding, examples, ranks
+            run,
+            load_model(base_dir, run.config.quantization, to_share=ranks.share_base),
+            encoding,
+            examples,
+            Way(ranks),
         )
         return True
     except Exception as error:
@@ -168,7 +172,7 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
     test = examples.test[: config.evaluation.limit]
     before = None if ranks.share_base else _base_answers(run, "preparing", encoding, model, test)
     with run.stage("training", f"Learning from {len(examples.train)} rows."):
-        trained = train(run, model, encoding, examples, ranks, saved, choice)
+        trained = train(run, model, encoding, examples, Way(ranks, choice), saved)
     run.log(
         "message",
         f"The adapter is saved: {trained.steps} steps.",

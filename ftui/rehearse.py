@@ -22,7 +22,7 @@ from ftui.examples import Example, Examples, Part
 from ftui.models import check_tunable, load_model, model_folder
 from ftui.plan import Measured, Plan, plan_of, reply_batches, reply_limit
 from ftui.replies import answer_losses, reply_to_all
-from ftui.train import NoRoom, build_trainer, recomputed_layers
+from ftui.train import NoRoom, Way, build_trainer, recomputed_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
@@ -86,7 +86,8 @@ def _measured(
         building = time.perf_counter()
         rows = _only(examples, [row for step in chosen for row in step])
         shortened = _shortened(config, chosen)
-        trainer = build_trainer(shortened, model, encoding, rows, Path(folder), report, choice=planned.choice)
+        trainer = build_trainer(shortened, model, encoding, rows, Path(folder), Way(choice=planned.choice))
+        trainer.tell = report
         trainer.args.train_sampling_strategy = "sequential"
         loading += time.perf_counter() - building
         seconds: list[float] = []

@@ -22,7 +22,7 @@ from ftui.models import load_model, load_tokenizer
 from ftui.plan import Choice, Dimensions, Tokens, choose, plan_of
 from ftui.rehearse import rehearse
 from ftui.runs import Run
-from ftui.train import build_trainer, recomputed_layers
+from ftui.train import Way, build_trainer, recomputed_layers
 
 GB = 10**9
 
@@ -177,7 +177,7 @@ def step_of(config: RunConfig, folder: Path, choice: Choice | None) -> tuple:
     encoding = Encoding(load_tokenizer(Path(config.base_model)))
     examples = prepare(config, encoding)
     model = load_model(Path(config.base_model), config.quantization)
-    trainer = build_trainer(config, model, encoding, examples, folder, choice=choice)
+    trainer = build_trainer(config, model, encoding, examples, folder, Way(choice=choice))
     for module in trainer.model.modules():
         if isinstance(module, torch.nn.Dropout):  # gpt2 has it in its base
             module.p = 0.0

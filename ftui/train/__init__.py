@@ -8,16 +8,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftui.config import RunConfig
 from ftui.device import release_memory
 from ftui.encoding import Encoding, Message
 from ftui.errors import UserError
 from ftui.examples import Examples
-from ftui.plan import Choice
-from ftui.ranks import ALONE, Ranks
+from ftui.ranks import Ranks
 from ftui.runs import Run
+from ftui.train.build import build_trainer
 from ftui.train.checkpoints import (
     Checkpoint,
     checkpoint_at,
@@ -31,16 +31,19 @@ from ftui.train.from_adapter import start_of, with_start
 from ftui.train.recompute import recomputed_layers
 from ftui.train.reporter import RESULTS, NotANumber, Reporter, callback_of, stopping
 from ftui.train.room import NoRoom
-from ftui.train.trainer import build_trainer
+from ftui.train.way import USUAL, Way
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from ftui.train.trainer import Trainer
 
 __all__ = [
     "RESULTS",
     "Checkpoint",
     "NoRoom",
     "Trained",
+    "Way",
     "build_trainer",
     "checkpoint_at",
     "checkpoints_of",
@@ -70,46 +73,24 @@ def train(
     model: PreTrainedModel,
     encoding: Encoding,
     examples: Examples,
-    ranks: Ranks = ALONE,
+    way: Way = USUAL,
     saved: Callable[[], None] = lambda: None,
-    choice: Choice | None = None,
 ) -> Trained | None:
     """Trains an adapter on `model` (from `load_model`), from the newest complete checkpoint where there is one, and saves it.
 
-    Only rank 0 says and saves something; the others have nothing to return. `saved` is called after each checkpoint.
-    `choice`: how its steps are carried out to begin with; as the config's batch size says where there is no plan.
-    UserError when the loss is not a number; the adapter of the last checkpoint is kept then.
+    Only rank 0 says and saves something; the others have nothing to return. `way.start` is found here. `saved` is called
+    after each checkpoint. UserError when the loss is not a number; the adapter of the last checkpoint is kept then.
     """
-    checkpoint = ranks.share(next(iter(complete_checkpoints(run.path / "checkpoints")), None))
-    if checkpoint and is_shared(checkpoint) != ranks.share_base:
-        raise UserError(
-            "The checkpoints of this run were written by processes that shared the base. Resume it with --use_fsdp."
-            if is_shared(checkpoint)
-            else "The checkpoints of this run were not written by processes that share a base. Resume it without --use_fsdp."
-        )
-    start = (checkpoint or start_of(run.config, run.path.parent)) if run.config.adapter else None
-    trainer = build_trainer(
-        run.config,
-        model,
-        encoding,
-        examples,
-        run.path / "checkpoints",
-        lambda said: run.log("message", said, "warning") if ranks.is_first else None,
-        ranks,
-        start,
-        choice,
-    )
+    ranks, folder = way.ranks, run.path / "checkpoints"
+    checkpoint = _newest_for(ranks, folder)
+    if run.config.adapter:
+        way = way._replace(start=checkpoint or start_of(run.config, run.path.parent))
+    trainer = build_trainer(run.config, model, encoding, examples, folder, way)
+    trainer.tell = lambda said: run.log("message", said, "warning")
     # A shared base is gathered for each word of a reply, and by all: nobody asks it while it learns.
     questions = [] if ranks.share_base else watch_questions(run.config, examples)
     reporter = Reporter(run, encoding, questions)
-    trainer.add_callback(stopping(lambda: ranks.share(run.stop_wanted)))
-    if ranks.is_first:
-        trainer.add_callback(callback_of(reporter, saved))
-        _begin(reporter, trainer.model, checkpoint)
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except NotANumber as error:
-        raise NotANumber(f"{error} {_keep_last_checkpoint(run, encoding)}") from None
+    _learn(trainer, reporter, checkpoint, saved)
     adapter = trainer.gathered_adapter()
     if not ranks.is_first:
         del trainer, model
@@ -118,14 +99,34 @@ def train(
     ranks.part()
     if not ranks.is_first:
         return None
-    trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
-    with run.new_folder("adapter") as folder:
-        trained.save_pretrained(folder, state_dict=adapter)
-        encoding.save(folder)
-    trainer.optimizer = trainer.lr_scheduler = None
-    trainer.accelerator.free_memory()
+    trained = _save_adapter(run, encoding, trainer, adapter)
     left = None if ranks.share_base else trained
     return Trained(left, trainer.state.global_step, run.stop_wanted, reporter.train_loss, trainer.state.best_metric)
+
+
+def _newest_for(ranks: Ranks, folder: Path) -> Path | None:
+    """The checkpoint to go on from, the same for all. UserError where others wrote it than could read it."""
+    checkpoint = ranks.share(next(iter(complete_checkpoints(folder)), None))
+    if checkpoint and is_shared(checkpoint) != ranks.share_base:
+        raise UserError(
+            "The checkpoints of this run were written by processes that shared the base. Resume it with --use_fsdp."
+            if is_shared(checkpoint)
+            else "The checkpoints of this run were not written by processes that share a base. Resume it without --use_fsdp."
+        )
+    return checkpoint
+
+
+def _learn(trainer: Trainer, reporter: Reporter, checkpoint: Path | None, saved: Callable[[], None]) -> None:
+    """All the steps; what they say goes through the reporter of rank 0."""
+    run, ranks = reporter.run, trainer.ranks
+    trainer.add_callback(stopping(lambda: ranks.share(run.stop_wanted)))
+    if ranks.is_first:
+        trainer.add_callback(callback_of(reporter, saved))
+        _begin(reporter, trainer.model, checkpoint)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except NotANumber as error:
+        raise NotANumber(f"{error} {_keep_last_checkpoint(run, reporter.encoding)}") from None
 
 
 def _begin(reporter: Reporter, model: PreTrainedModel, checkpoint: Path | None) -> None:
@@ -133,6 +134,17 @@ def _begin(reporter: Reporter, model: PreTrainedModel, checkpoint: Path | None) 
         return reporter.ask(model, step=0)
     step = step_of(checkpoint)
     reporter.run.log("resumed", f"Going on from the checkpoint of step {step}.", step=step)
+
+
+def _save_adapter(run: Run, encoding: Encoding, trainer: Trainer, adapter: dict[str, Any] | None) -> PreTrainedModel:
+    """Saves what was learned, lets go of all that only learning needed, and returns base and adapter in eval mode."""
+    trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
+    with run.new_folder("adapter") as folder:
+        trained.save_pretrained(folder, state_dict=adapter)
+        encoding.save(folder)
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.accelerator.free_memory()
+    return trained
 
 
 def watch_questions(config: RunConfig, examples: Examples) -> list[list[Message]]:

@@ -9,34 +9,29 @@ from ftui.attention import PACKABLE
 from ftui.config import RunConfig
 from ftui.device import this_device
 from ftui.examples import Examples
-from ftui.ranks import Ranks
+from ftui.train.way import Way
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from trl import SFTConfig
 
 
-def arguments_of(
-    config: RunConfig, model: PreTrainedModel, examples: Examples, folder: Path, ranks: Ranks, is_whole: bool
-) -> SFTConfig:
-    """`is_whole`: a batch holds all rows of a step, which the trainer carries out in passes of its own."""
+def arguments_of(config: RunConfig, model: PreTrainedModel, examples: Examples, folder: Path, way: Way) -> SFTConfig:
     from trl import SFTConfig
 
     device, settings = this_device(), config.training
-    every = settings.check_every(len(examples.train), ranks.count)
-    checks = (
-        {"eval_strategy": "steps", "eval_steps": every, "load_best_model_at_end": True} if examples.validation else {}
-    )
+    every = settings.check_every(len(examples.train), way.ranks.count)
     values = settings.model_dump(exclude={"eval_steps", "max_length", "gradient_checkpointing", "completion_only_loss"})
-    if is_whole:
+    if examples.validation:
+        values |= {"eval_strategy": "steps", "eval_steps": every, "load_best_model_at_end": True}
+    if way.choice:  # a batch is a whole step, of which the trainer makes the passes
         rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
         values |= {"per_device_train_batch_size": rows, "gradient_accumulation_steps": 1}
-    if ranks.share_base:
+    if way.ranks.share_base:
         values["fsdp"] = True  # FSDP2, by layers, whole checkpoints
     arguments = SFTConfig(
         output_dir=str(folder),
         **values,
-        **checks,
         per_device_eval_batch_size=settings.per_device_train_batch_size,
         save_strategy="steps",
         save_steps=every,
@@ -55,7 +50,7 @@ def arguments_of(
         ddp_broadcast_buffers=False,  # they are the same, and a rank that gave up would wait for them
         disable_tqdm=True,
     )
-    if ranks.share_base:
+    if way.ranks.share_base:
         arguments.fsdp_plugin_args["mixed_precision_policy"] = _precision_of_shares()
     return arguments
 

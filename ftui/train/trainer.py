@@ -1,249 +1,179 @@
-"""trl's trainer as ftui uses it: rows side by side without padding, an adapter in fp32, and a step that survives a lack of memory."""
+"""trl's trainer as ftui uses it: checkpoints that are complete, and a step that survives a lack of memory, on one rank or many.
+
+The one file that imports trl at its top, to build upon its class; it is itself imported late, where a trainer is built.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ftui.config import RunConfig
-from ftui.device import is_out_of_memory, release_memory, this_device
-from ftui.encoding import IGNORED, Encoding
-from ftui.examples import Examples
-from ftui.plan import Choice
-from ftui.ranks import ALONE, Ranks
-from ftui.train.arguments import arguments_of
+import torch
+from transformers import EarlyStoppingCallback
+from trl import SFTTrainer
+
+from ftui.device import is_out_of_memory, release_memory
+from ftui.encoding import IGNORED
+from ftui.ranks import ALONE
 from ftui.train.checkpoints import mark_complete, prune
-from ftui.train.from_adapter import load_start, targets_of
-from ftui.train.head import compact_head
-from ftui.train.kernels import fuse
-from ftui.train.recompute import recompute
 from ftui.train.room import Room, split_rows, split_tokens
-from ftui.train.start import lora_config, start_from_base
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-    from trl import SFTTrainer
-
-Tell = Callable[[str], None]
 
 
 class OutOfMemory(MemoryError):
     """Of one rank, and agreed upon by all."""
 
 
-def build_trainer(
-    config: RunConfig,
-    model: PreTrainedModel,
-    encoding: Encoding,
-    examples: Examples,
-    folder: Path,
-    tell: Tell = print,
-    ranks: Ranks = ALONE,
-    start: Path | None = None,
-    choice: Choice | None = None,
-) -> SFTTrainer:
-    """trl's trainer over rows that are encoded already, its adapter in fp32 on every device.
+class Trainer(SFTTrainer):
+    """Marks complete checkpoints, and carries a step out in the passes that there is `room` for.
 
-    With a `choice` a batch is a whole step, which goes through the model in as many passes as the choice says. `tell`
-    gets a sentence when a step had to be carried out otherwise than planned. `start`: a folder with the adapter to go on
-    from, in place of a new one.
+    `tell` gets a sentence when a step had to be carried out otherwise than planned.
     """
-    from transformers import EarlyStoppingCallback, PrinterCallback
 
-    lora = lora_config(config.lora)
-    if start:
-        lora.target_modules = targets_of(start, model)
-    trainer = _trainer_class()(
-        model=model,
-        args=arguments_of(config, model, examples, folder, ranks, is_whole=choice is not None),
-        train_dataset=examples.train.dataset(),
-        eval_dataset=examples.validation.dataset() if examples.validation else None,
-        processing_class=encoding.tokenizer,
-        peft_config=lora,
-    )
-    trainer.tell, trainer.ranks = tell, ranks
-    trainer.room = Room(choice.tokens if choice else inf, config.shorten_rows)
-    if choice and choice.recomputed:
-        recompute(trainer.model, choice.recomputed)
-    # trl casts the adapter of a quantized base to bf16, where AdamW loses small updates and a T4 cannot train at all.
-    for parameter in trainer.model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    if start:
-        load_start(trainer.model, start)
-    elif config.lora.starts_from_base:
-        start_from_base(trainer.model, config.lora)
-    trainer.remove_callback(PrinterCallback)
-    if examples.validation and config.evaluation.early_stopping_patience:
-        trainer.add_callback(EarlyStoppingCallback(config.evaluation.early_stopping_patience))
-    if trainer.accelerator.scaler is not None:
-        trainer.accelerator.scaler._init_scale = 1024.0  # from 65536 the first steps overflow and are skipped
-    if this_device().kind == "cpu" and not ranks.share_base:
-        compact_head(trainer.model.get_base_model())
-        fuse(trainer.model)
-    return trainer
+    tell: Callable[[str], None] = staticmethod(print)
+    ranks = ALONE
+    room = Room()
 
+    def _save_checkpoint(self, model, trial):
+        folder = Path(self.args.output_dir)
+        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+        if self.ranks.is_first:
+            shutil.rmtree(checkpoint, ignore_errors=True)  # what a crash left of an earlier sitting
+        self.ranks.wait()
+        try:
+            super()._save_checkpoint(model, trial)
+            self.ranks.wait()  # each rank writes the state of its own random numbers
+        except Exception:
+            shutil.rmtree(checkpoint, ignore_errors=True)  # on a full disk, room for the run's last words
+            raise
+        if self.ranks.is_first:
+            mark_complete(checkpoint)
+            prune(folder, self.state.best_global_step)
 
-@cache
-def _trainer_class() -> type[SFTTrainer]:
-    """Made on first use, so that nothing imports trl before it trains."""
-    from transformers import EarlyStoppingCallback
-    from trl import SFTTrainer
+    def _run_epoch(self, *arguments, **options):
+        """transformers trains one step more when a run goes on that had all its steps behind it."""
+        if self._is_over():
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*arguments, **options)
 
-    class Trainer(SFTTrainer):
-        """Marks complete checkpoints, and carries a step out in the passes that there is `room` for."""
+    def _is_over(self) -> bool:
+        stopped_early = any(
+            isinstance(callback, EarlyStoppingCallback)
+            and callback.early_stopping_patience_counter >= callback.early_stopping_patience
+            for callback in self.callback_handler.callbacks
+        )
+        return stopped_early or self.state.global_step >= self.state.max_steps
 
-        tell: Tell = staticmethod(print)
-        ranks = ALONE
-        room = Room()
+    def gathered_adapter(self):
+        """The whole adapter, on rank 0, where ranks share it as they share the base; None where each has it all."""
+        if not self.ranks.share_base:
+            return None
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-        def _save_checkpoint(self, model, trial):
-            folder = Path(self.args.output_dir)
-            checkpoint = folder / f"checkpoint-{self.state.global_step}"
-            if self.ranks.is_first:
-                shutil.rmtree(checkpoint, ignore_errors=True)  # what a crash left of an earlier sitting
-            self.ranks.wait()
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+        return get_model_state_dict(self.model, options=options)
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        """Of a shared base transformers would gather all of it, only to save the adapter."""
+        if not self.ranks.share_base:
+            return super().save_model(output_dir, _internal_call)
+        self._save(output_dir, self.gathered_adapter())
+        self.ranks.wait()  # each rank looks for itself whether the best checkpoint is there
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """The same gradient whatever the number of passes: each one's loss is its share of the whole step's tokens."""
+        learn = super().training_step
+        if self.ranks.share_base:  # they meet in every layer, so a step is neither cut nor repeated
+            return learn(model, inputs, num_items_in_batch)
+        model.train()  # which transformers does, too, but only once the passes are known
+        before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+        def step():
+            # Ranks meet after the backward pass, not within it, so that one can give up and all begin anew.
+            with self._together(), self.accelerator.no_sync(model):
+                losses = [learn(model, part, num_items_in_batch) for part in self._passes(inputs)]
+            self._average_gradients()
+            return sum(losses)
+
+        def undo():
+            for name, parameter in model.named_parameters():
+                parameter.grad = before.get(name)
+
+        return self._with_room(inputs, step, undo)
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """The mean loss of a batch whatever the number of passes: each one weighs what it has to predict."""
+        predict = super().prediction_step
+        if self.ranks.share_base:
+            return predict(model, inputs, prediction_loss_only, ignore_keys)
+
+        def check():
+            total = count = 0
+            for part in self._passes(inputs):
+                learned = (part["labels"][:, 1:] != IGNORED).sum().item()
+                loss, _, _ = predict(model, part, True, ignore_keys)
+                total, count = total + loss * learned, count + learned
+            return total / count
+
+        return self._with_room(inputs, check), None, None
+
+    def _with_room(self, inputs, work, undo=lambda: None):
+        """What `work` returns, which is begun anew with more room whenever memory runs out."""
+        while True:
             try:
-                super()._save_checkpoint(model, trial)
-                self.ranks.wait()  # each rank writes the state of its own random numbers
-            except Exception:
-                shutil.rmtree(checkpoint, ignore_errors=True)  # on a full disk, room for the run's last words
-                raise
-            if self.ranks.is_first:
-                mark_complete(checkpoint)
-                prune(folder, self.state.best_global_step)
-
-        def _run_epoch(self, *arguments, **options):
-            """transformers trains one step more when a run goes on that had all its steps behind it."""
-            if self._is_over():
-                self.control.should_training_stop = True
-            else:
-                super()._run_epoch(*arguments, **options)
-
-        def _is_over(self) -> bool:
-            stopped_early = any(
-                isinstance(callback, EarlyStoppingCallback)
-                and callback.early_stopping_patience_counter >= callback.early_stopping_patience
-                for callback in self.callback_handler.callbacks
-            )
-            return stopped_early or self.state.global_step >= self.state.max_steps
-
-        def gathered_adapter(self):
-            """The whole adapter, on rank 0, where ranks share it as they share the base; None where each has it all."""
-            if not self.ranks.share_base:
-                return None
-            from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
-            options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-            return get_model_state_dict(self.model, options=options)
-
-        def save_model(self, output_dir=None, _internal_call=False):
-            """Of a shared base transformers would gather all of it, only to save the adapter."""
-            if not self.ranks.share_base:
-                return super().save_model(output_dir, _internal_call)
-            self._save(output_dir, self.gathered_adapter())
-            self.ranks.wait()  # each rank looks for itself whether the best checkpoint is there
-
-        def training_step(self, model, inputs, num_items_in_batch=None):
-            """The same gradient whatever the number of passes: each one's loss is its share of the whole step's tokens."""
-            if self.ranks.share_base:  # they meet in every layer, so a step is neither cut nor repeated
-                return super().training_step(model, inputs, num_items_in_batch)
-            model.train()  # which transformers does, too, but only once the passes are known
-            before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-            def step():
-                # Ranks meet after the backward pass, not within it, so that one can give up and all begin anew.
-                with self._together(), self.accelerator.no_sync(model):
-                    losses = [
-                        super(Trainer, self).training_step(model, part, num_items_in_batch)
-                        for part in self._passes(inputs)
-                    ]
-                self._average_gradients()
-                return sum(losses)
-
-            def undo():
-                for name, parameter in model.named_parameters():
-                    parameter.grad = before.get(name)
-
-            return self._with_room(inputs, step, undo)
-
-        def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-            """The mean loss of a batch whatever the number of passes: each one weighs what it has to predict."""
-            if self.ranks.share_base:
-                return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-
-            def check():
-                total = count = 0
-                for part in self._passes(inputs):
-                    learned = (part["labels"][:, 1:] != IGNORED).sum().item()
-                    loss, _, _ = super(Trainer, self).prediction_step(model, part, True, ignore_keys)
-                    total, count = total + loss * learned, count + learned
-                return total / count
-
-            return self._with_room(inputs, check), None, None
-
-        def _with_room(self, inputs, work, undo=lambda: None):
-            """What `work` returns, which is begun anew with more room whenever memory runs out."""
-            while True:
-                try:
-                    return work()
-                except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error):
-                        raise
-                # Outside the except block, whose traceback would keep the memory.
-                undo()
-                release_memory()
-                self.tell(self.room.make(self.model, inputs, self.state.global_step))
-
-        def _passes(self, inputs):
-            """Ranks meet in every pass, so all of them make as many as the one that needs most."""
-            inputs = self.room.rows(inputs, self.model.training)
-            passes = split_tokens(inputs, self.room.tokens)
-            return passes if self.ranks.count == 1 else split_rows(inputs, self.ranks.most(len(passes)))
-
-        def compute_loss(self, model, inputs, *arguments, **options):
-            """Ranks agree after the forward pass: trl gathers its metrics then, and one that gave up would be missing."""
-            if self.ranks.count == 1 or self.ranks.share_base:
-                return super().compute_loss(model, inputs, *arguments, **options)
-
-            def forward(**values):
-                with self._together():
-                    return model(**values)
-
-            return super().compute_loss(forward, inputs, *arguments, **options)
-
-        @contextmanager
-        def _together(self) -> Iterator[None]:
-            """Memory that runs out on one rank within the block runs out on all of them, and all know."""
-            lacking = None
-            try:
-                yield
-            except OutOfMemory:
-                raise
+                return work()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                lacking = str(error)
-            if self.ranks.any(lacking is not None):
-                raise OutOfMemory(lacking or "Another process is out of memory.")
+            # Outside the except block, whose traceback would keep the memory.
+            undo()
+            release_memory()
+            said = self.room.make(self.model, inputs, self.state.global_step)
+            if self.ranks.is_first:
+                self.tell(said)
 
-        def _average_gradients(self):
-            """What DDP does within the backward pass, in one piece after it, at the last batch of a step."""
-            if self.ranks.count == 1 or not self.accelerator.sync_gradients:
-                return
-            import torch
+    def _passes(self, inputs):
+        """Ranks meet in every pass, so all of them make as many as the one that needs most."""
+        inputs = self.room.rows(inputs, self.model.training)
+        passes = split_tokens(inputs, self.room.tokens)
+        return passes if self.ranks.count == 1 else split_rows(inputs, self.ranks.most(len(passes)))
 
-            learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-            for parameter in learned:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-            mean = self.accelerator.reduce(torch.cat([parameter.grad.flatten() for parameter in learned]), "mean")
-            for parameter, part in zip(learned, mean.split([each.numel() for each in learned]), strict=True):
-                parameter.grad.copy_(part.view_as(parameter))
+    def compute_loss(self, model, inputs, *arguments, **options):
+        """Ranks agree after the forward pass: trl gathers its metrics then, and one that gave up would be missing."""
+        if self.ranks.count == 1 or self.ranks.share_base:
+            return super().compute_loss(model, inputs, *arguments, **options)
 
-    return Trainer
+        def forward(**values):
+            with self._together():
+                return model(**values)
+
+        return super().compute_loss(forward, inputs, *arguments, **options)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Memory that runs out on one rank within the block runs out on all of them, and all know."""
+        lacking = None
+        try:
+            yield
+        except OutOfMemory:
+            raise
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            lacking = str(error)
+        if self.ranks.any(lacking is not None):
+            raise OutOfMemory(lacking or "Another process is out of memory.")
+
+    def _average_gradients(self):
+        """What DDP does within the backward pass, in one piece after it, at the last batch of a step."""
+        if self.ranks.count == 1 or not self.accelerator.sync_gradients:
+            return
+        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        for parameter in learned:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        mean = self.accelerator.reduce(torch.cat([parameter.grad.flatten() for parameter in learned]), "mean")
+        for parameter, part in zip(learned, mean.split([each.numel() for each in learned]), strict=True):
+            parameter.grad.copy_(part.view_as(parameter))
