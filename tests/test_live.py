@@ -1,7 +1,9 @@
 """The live view says what a run's folder says: how far each stage is, in counts that were measured."""
 
 import json
+import os
 import re
+import time
 
 from ftui.runs import Run
 from ftui.train import checkpoints_of
@@ -141,3 +143,20 @@ def test_the_verdict_of_a_run_stands_beside_the_one_that_waited_for_it(store, co
         assert "Before it: rows" in html and "Done: The tuned model is better than the base on held-out rows." in html
     second.end("stopped", "Stopped.")
     assert ended_before(second, store) is None
+
+
+def test_of_many_runs_only_those_written_to_since_it_waits_are_read_for_the_one_before_it(store, config, monkeypatch):
+    old = [store.create(config) for _ in range(3)]
+    for run in old:
+        run.end("done", "Long ago.")
+        os.utime(run.path / "events.jsonl", (time.time() - 60,) * 2)
+    resumed, other, waiting = old[0], store.create(config), store.create(config)
+    time.sleep(0.01)  # events are told apart by the millisecond
+    other.end("done", "The run before it.")
+    read, read_tail = [], Run._read_tail
+    monkeypatch.setattr(Run, "_read_tail", lambda self, size: read.append(self) or read_tail(self, size))
+    assert ended_before(waiting, store) == other
+    assert set(read) == {other, waiting}
+    time.sleep(0.01)
+    resumed.end("stopped", "An old one went on, and ended last.")
+    assert ended_before(waiting, store) == resumed

@@ -116,6 +116,14 @@ class Run:
         has_state = any("state" in event.data for event in events if event.type == "state")
         return events if has_state or size <= TAIL else self.events()
 
+    @property
+    def written(self) -> float:
+        """When its last event was written, as its file says, in seconds since 1970; 0 where there is none."""
+        try:
+            return os.stat(self._events_path).st_mtime
+        except OSError:
+            return 0.0
+
     def log(self, type: str, message: str = "", level: Level = "info", **data: Any) -> None:
         """Appends one event, mending a last line that a crash cut before."""
         event = Event(datetime.now(UTC).isoformat(timespec="milliseconds"), level, type, message, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 import gradio as gr
@@ -12,6 +13,8 @@ from ftui.runs import ENDED, WORKING, Event, Run, RunStore
 from ftui.ui.events import QUIET
 from ftui.ui.language import Voice
 from ftui.ui.page import Page
+
+GRAIN = 2.0  # seconds: the coarsest that a file's time is told in
 
 
 class Now(NamedTuple):
@@ -84,7 +87,9 @@ def ended_before(run: Run, store: RunStore) -> Run | None:
     if run.state in ENDED:
         return None
     since = _last_time(run.events(), ("queued",))
-    ended = {_last_time(each.tail(), ENDED): each for each in store.list() if each.written_state in ENDED}
+    lately = datetime.fromisoformat(since).timestamp() - GRAIN if since else 0.0
+    news = [each for each in store.list() if each.written >= lately]  # no other is read, however many there are
+    ended = {_last_time(each.tail(), ENDED): each for each in news if each.written_state in ENDED}
     last = max(ended, default="")
     return ended[last] if last > since else None
 
