@@ -39,6 +39,10 @@ SHUT_DOWN = "ftui was shut down. The work so far is saved; Resume goes on from t
 SHUT_DOWN_OR_LOST = (
     "ftui was shut down, or another process of this run died. The work so far is saved; Resume goes on from there."
 )
+OVERDUE = (
+    "Another process of this run died, or ftui was shut down in the middle of a long step. "
+    "Resume goes on from the newest checkpoint."
+)
 REPLY_SECONDS = 600  # a run waits for a reply that is being written
 
 

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from ftui.runs import Event, Run, RunStore
 
 SIGTERM_SECONDS = 20
-OVERDUE = (
-    "Another process of this run died, or ftui was shut down in the middle of a long step. "
-    "Resume goes on from the newest checkpoint."
-)
 
 
 def add_train(commands: Commands) -> None:
@@ -94,6 +90,7 @@ def _end_in_time(run: Run) -> None:
     Python's own handlers wait for the main thread, which may wait for the dead one; the descriptor is written at once.
     The launcher kills 30 seconds after SIGTERM.
     """
+    from ftui.loop import OVERDUE
     from ftui.runs import WORKING
 
     reader, writer = socket.socketpair()

@@ -51,6 +51,7 @@ RUNS = {
     "after {steps} steps": "tras {steps} pasos",
     "ftui was shut down. The work so far is saved; Resume goes on from there.": "ftui se cerró. Lo hecho está guardado; Continuar sigue desde ahí.",
     "ftui was shut down, or another process of this run died. The work so far is saved; Resume goes on from there.": "ftui se cerró, u otro proceso de este entrenamiento murió. Lo hecho está guardado; Continuar sigue desde ahí.",
+    "Another process of this run died, or ftui was shut down in the middle of a long step. Resume goes on from the newest checkpoint.": "Otro proceso de este entrenamiento murió, o ftui se cerró en medio de un paso largo. Continuar sigue desde el último punto de control.",
     "ftui ended before this run went on. What it saved is kept.": "ftui terminó antes de que este entrenamiento continuara. Lo guardado se conserva.",
     "Another process of this run died. {reason} Resume goes on from the newest checkpoint.": "Otro proceso de este entrenamiento murió. {reason} Continuar sigue desde el último punto de control.",
     "It left no word: perhaps the system ended it for lack of memory.": "No dejó ningún mensaje: quizá el sistema lo terminó por falta de memoria.",
