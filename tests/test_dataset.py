@@ -244,7 +244,9 @@ def test_a_sheet_is_read_from_its_first_row_that_is_not_empty(tmp_path):
     assert [str(problem) for problem in rows.problems] == [
         "x.xlsx, row 6: it has 3 cells, and the header names 2 columns."
     ]
-    assert list(DatasetSource(path=str(tmp_path / "x.xlsx"), sheet="other").load()) == [{"only": "x"}]
+    others = DatasetSource(path=str(tmp_path / "x.xlsx"), sheet="other").load()
+    assert list(others) == [{"only": "x"}] and others.notes == ()
+    assert "2 sheets; “Sheet” was read" in DatasetSource(path=str(tmp_path / "x.xlsx")).load().notes[0]
     with pytest.raises(UserError, match="no sheet “none”. Its sheets are: Sheet, other"):
         DatasetSource(path=str(tmp_path / "x.xlsx"), sheet="none").load()
 

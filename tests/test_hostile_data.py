@@ -39,7 +39,7 @@ REFUSED = [
     ("only blanks", "x.jsonl", b" \n\n ", "x.jsonl is empty"),
     ("an empty Parquet file", "x.parquet", b"", "x.parquet is empty"),
     ("a header without rows", "x.csv", b"a,b\n", "not one row"),
-    ("an empty list", "x.json", b"[]", "not one row"),
+    ("an empty list", "x.json", b"[]", "not one row to read here. Choose a file with rows"),
     ("a Parquet file without rows", "x.parquet", parquet(pa.table({"a": pa.array([], pa.string())})), "not one row"),
     ("a zip named .csv", "x.csv", zipped(a=b"1"), "ZIP archive or an Office file"),
     ("a gzip named .csv", "x.csv", gzip.compress(b"a\n1"), "packed with gzip. Give it the ending .gz"),

@@ -58,7 +58,7 @@ def read(path: Path, name: str, reading: Reading) -> Iterator[Part]:
         )
     if suffix in TABLES:
         if not path.stat().st_size:
-            raise UserError(f"{name} is empty.")
+            raise UserError(f"{name} is empty. Choose a file with rows in it.")
         yield from {".parquet": _read_parquet, ".xlsx": _read_sheet}.get(suffix, _read_arrow)(path, name, reading)
         return
     file = TextFile.survey(path, name)
@@ -133,6 +133,11 @@ def _read_sheet(path: Path, name: str, reading: Reading) -> Iterator[dict | Brok
         if reading.sheet and reading.sheet not in book.sheetnames:
             raise UserError(f"{name} has no sheet “{reading.sheet}”. Its sheets are: {', '.join(book.sheetnames)}.")
         sheet = book[reading.sheet] if reading.sheet else book.worksheets[0]
+        if not reading.sheet and len(book.worksheets) > 1:
+            yield Note(
+                f"{name} has {len(book.worksheets)} sheets; “{sheet.title}” was read. "
+                "Name another under Sheet (dataset.sheet) if that is not the one."
+            )
         sheet.reset_dimensions()
         yield from _sheet_rows(sheet.iter_rows(values_only=True, max_col=MAX_COLUMNS + 1), name)
     finally:

@@ -71,7 +71,7 @@ def _encoding(file: IO[bytes], name: str) -> str:
     """Marked; else UTF-8 if all of it is; else what Windows writes."""
     first = file.read(_CHUNK)
     if not first.strip():
-        raise UserError(f"{name} is empty.")
+        raise UserError(f"{name} is empty. Choose a file with rows in it.")
     if kind := next((kind for mark, kind in _BINARIES if first.startswith(mark)), None):
         raise UserError(f"{name} is not text but {kind}.")
     encoding = next((encoding for mark, encoding in _MARKS if first.startswith(mark)), None) or _unmarked_utf16(first)
