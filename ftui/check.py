@@ -7,13 +7,14 @@ import io
 import json
 from collections.abc import Callable
 from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftui.config import FEWEST_ROWS, EvaluationSettings, RunConfig
 from ftui.dataset import Rows, SplitSettings
 from ftui.device import Device, Lease, this_device
-from ftui.doctor import Problem, examine, suggested_epochs
+from ftui.doctor import Examination, Problem, examine, suggested_epochs
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import Examples, prepare
@@ -21,6 +22,7 @@ from ftui.models import load_tokenizer, model_folder
 from ftui.models.facts import read_json
 from ftui.plan import plan_of
 from ftui.rehearse import rehearse
+from ftui.template.placeholders import column_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 BINS = 20
 WORST = 10
 SAMPLED = 2000
+LISTED = 8
+LABELS = 100
 LONGEST_ROW = 1024  # beyond it a few rows would cost memory for all: 95 % of them are enough
 
 
@@ -37,8 +41,12 @@ class Look(NamedTuple):
     rows: Rows
     encoding: Encoding
     examples: Examples
-    problems: list[Problem]
+    examined: Examination
     model_config: dict[str, Any]
+
+    @property
+    def problems(self) -> list[Problem]:
+        return self.examined.problems
 
     @property
     def errors(self) -> list[Problem]:
@@ -51,8 +59,8 @@ def look(config: RunConfig, report: Callable[[str], None] = print) -> Look:
     base_dir = model_folder(config.base_model, config.revision, report=report, weights=False)
     encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
     examples = prepare(config, encoding, rows)
-    problems = examine(config, encoding, examples.rows, examples)
-    return Look(examples.rows, encoding, examples, problems, json.loads((base_dir / "config.json").read_text("utf-8")))
+    examined = examine(config, encoding, examples.rows, examples)
+    return Look(examples.rows, encoding, examples, examined, json.loads((base_dir / "config.json").read_text("utf-8")))
 
 
 def suited(config: RunConfig, rows: Rows) -> RunConfig:
@@ -110,6 +118,9 @@ def numbers(config: RunConfig, found: Look, device: Device | None = None) -> dic
         "splits": {name: len(part) for name, part in found.examples.parts.items()},
         "problems": [_as_values(problem) for problem in found.problems],
         "tokens": token_numbers(found.examples, config.training.max_length),
+        "messages": _message_numbers(config, found),
+        "labels": _label_numbers(found.examined.labels),
+        "columns": _column_names(config, found.rows),
         "plan": _plan(config, found, device, notes),
         "suggested_epochs": suggested_epochs(len(found.examples.train)),
         "notes": notes,
@@ -124,6 +135,28 @@ def _as_values(problem: Problem) -> dict[str, Any]:
         "rows": problem.rows,
         "message": problem.message,
         "fix": problem.fix and problem.fix.title,
+    }
+
+
+def _message_numbers(config: RunConfig, found: Look) -> dict[str, float] | None:
+    """How many messages a row has. None where the template alone says so, as it does of pairs and of text."""
+    import numpy as np
+
+    is_conversation = config.template.messages or config.template.history
+    return _spread(np.sort(found.examined.messages)) if is_conversation else None
+
+
+def _label_numbers(labels: dict[str, int]) -> dict[str, Any] | None:
+    return {"different": len(labels), "commonest": dict(islice(labels.items(), LABELS))} if labels else None
+
+
+def _column_names(config: RunConfig, rows: Rows) -> dict[str, list[str]]:
+    """Columns that neither template nor split asks for, and those whose names are not plain small letters."""
+    named = {column_of(name, rows.columns) for name in config.template.columns}
+    named |= {config.split.stratify, config.split.group, config.split.column}
+    return {
+        "unused": [column for column in rows.columns if column not in named],
+        "odd": [column for column in rows.columns if column != "".join(column.split()).lower()],
     }
 
 
@@ -200,18 +233,21 @@ def _histogram(ordered: np.ndarray) -> list[dict[str, int]]:
 
 # the report to download
 
+Tell = Callable[[str], str]  # a sentence of the core, as the reader's language says it
 
-def report_markdown(found: dict[str, Any]) -> str:
-    lines = ["# What was checked", "", *(f"- {line}" for line in map(_plain, _numbers(found))), "", "## Problems", ""]
+
+def report_markdown(found: dict[str, Any], tell: Tell = str) -> str:
+    lines = [f"# {tell('What was checked')}", "", *(f"- {_plain(tell(line))}" for line in _numbers(found))]
+    lines += ["", f"## {tell('Problems')}", ""]
     if found["problems"]:
-        lines += ["| | Code | Rows | What and what to do |", "|---|---|---:|---|"]
+        lines += [f"| | {tell('Code')} | {tell('Rows')} | {tell('What and what to do')} |", "|---|---|---:|---|"]
     for problem in found["problems"]:
-        cells = (problem["severity"], problem["code"], str(problem["count"]), problem["message"])
+        cells = (tell(problem["severity"]), problem["code"], str(problem["count"]), tell(problem["message"]))
         lines.append("| " + " | ".join(map(_plain, cells)) + " |")
     if not found["problems"]:
-        lines.append("None were found.")
+        lines.append(tell("None were found."))
     if found["notes"]:
-        lines += ["", "## Notes", "", *(f"- {_plain(note)}" for note in found["notes"])]
+        lines += ["", f"## {tell('Notes')}", "", *(f"- {_plain(tell(note))}" for note in found["notes"])]
     return "\n".join(lines) + "\n"
 
 
@@ -225,39 +261,40 @@ def report_text(found: dict[str, Any]) -> str:
     return "\n\n".join("\n".join(" ".join(line.split()) for line in part) for part in parts if part)
 
 
-def report_html(found: dict[str, Any]) -> str:
+def report_html(found: dict[str, Any], tell: Tell = str) -> str:
     """One page without scripts and without anything from elsewhere."""
-    numbers = "".join(f"<li>{escape(line)}</li>" for line in _numbers(found))
+
+    def told(sentence: str) -> str:
+        return escape(tell(sentence))
+
+    numbers = "".join(f"<li>{told(line)}</li>" for line in _numbers(found))
     problems = "".join(
-        f"<tr class={escape(problem['severity'])}><td>{escape(problem['severity'])}<td>{escape(problem['code'])}"
-        f"<td>{problem['count']:,}<td>{escape(problem['message'])}</tr>"
+        f"<tr class={escape(problem['severity'])}><td>{told(problem['severity'])}<td>{escape(problem['code'])}"
+        f"<td>{problem['count']:,}<td>{told(problem['message'])}</tr>"
         for problem in found["problems"]
     )
-    notes = "".join(f"<li>{escape(note)}</li>" for note in found["notes"])
+    heads = "".join(f"<th>{told(name)}" for name in ("Code", "Rows", "What and what to do"))
+    notes = "".join(f"<li>{told(note)}</li>" for note in found["notes"])
     return (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>What was checked</title>"
+        f"<!doctype html><html lang={told('en')}><meta charset=utf-8><title>{told('What was checked')}</title>"
         "<style>body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}"
         "td,th{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;border-bottom:1px solid #ddd}"
         ".error td:first-child{color:#b00020;font-weight:600}</style>"
-        f"<h1>What was checked</h1><ul>{numbers}</ul><h2>Problems</h2>"
-        + (
-            f"<table><tr><th><th>Code<th>Rows<th>What and what to do</tr>{problems}</table>"
-            if problems
-            else "<p>None were found.</p>"
-        )
-        + (f"<h2>Notes</h2><ul>{notes}</ul>" if notes else "")
+        f"<h1>{told('What was checked')}</h1><ul>{numbers}</ul><h2>{told('Problems')}</h2>"
+        + (f"<table><tr><th>{heads}</tr>{problems}</table>" if problems else f"<p>{told('None were found.')}</p>")
+        + (f"<h2>{told('Notes')}</h2><ul>{notes}</ul>" if notes else "")
         + "</html>\n"
     )
 
 
-def report_csv(found: dict[str, Any]) -> str:
+def report_csv(found: dict[str, Any], tell: Tell = str) -> str:
     """The problems as a table. No cell begins as a formula does: spreadsheets would carry it out."""
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(["severity", "code", "count", "message", "rows"])
     for problem in found["problems"]:
         rows = " ".join(str(row + 1) for row in problem["rows"])
-        cells = (problem["severity"], problem["code"], str(problem["count"]), problem["message"], rows)
+        cells = (problem["severity"], problem["code"], str(problem["count"]), tell(problem["message"]), rows)
         table.writerow(f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell for cell in cells)
     return text.getvalue()
 
@@ -269,10 +306,37 @@ def _numbers(found: dict[str, Any]) -> list[str]:
         f"{tokens['total']:,} tokens, {tokens['share']:.0%} of them learned.",
         f"Tokens a row: half have up to {tokens['p50']:,}, 95 % up to {tokens['p95']:,}, the longest {tokens['max']:,}; "
         f"{tokens['cut_rows']:,} rows are cut at {tokens['max_length']:,}.",
-        "Learned tokens a row: {min:,} to {max:,}, {mean:,} on average; a tenth up to {p10:,}, half up to {p50:,}, "
-        "nine tenths up to {p90:,}.".format(**tokens["spread"]["trained"]),
+        *facts(found),
     ]
     return [*lines, found["plan"]["sentence"], found["plan"]["basis"]] if found["plan"] else lines
+
+
+def facts(found: dict[str, Any]) -> list[str]:
+    """What else there is to know of the rows, none of it a fault: how they are spread, their labels, their columns."""
+    lines = [_spread_of("Learned tokens a row", found["tokens"]["spread"]["trained"])]
+    if found["messages"]:
+        lines.append(_spread_of("Messages a row", found["messages"]))
+    if labels := found["labels"]:
+        listed = _listed([f"“{label}” ({count:,})" for label, count in labels["commonest"].items()])
+        lines.append(f"{labels['different']:,} different answers, most often: {listed}.")
+    if unused := found["columns"]["unused"]:
+        lines.append(f"Columns that neither template nor split uses: {_listed(unused)}. They are not learned.")
+    if odd := found["columns"]["odd"]:
+        lines.append(
+            f"Column names with capitals or blanks: {_listed(odd)}. Later data and requests have to write them the same way."
+        )
+    return lines
+
+
+def _spread_of(what: str, spread: dict[str, float]) -> str:
+    return (
+        f"{what}: {spread['min']:,} to {spread['max']:,}, {spread['mean']:,} on average; "
+        f"a tenth up to {spread['p10']:,}, half up to {spread['p50']:,}, nine tenths up to {spread['p90']:,}."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:LISTED]) + (" …" if len(names) > LISTED else "")
 
 
 def _plain(text: str) -> str:
@@ -284,10 +348,10 @@ def _plain(text: str) -> str:
 REPORTS = {"html": report_html, "md": report_markdown, "csv": report_csv}
 
 
-def write_report(found: dict[str, Any], path: Path) -> Path:
+def write_report(found: dict[str, Any], path: Path, tell: Tell = str) -> Path:
     """A report in the form that the file's ending asks for. UserError for an ending that none has."""
     kind = path.suffix.lower().removeprefix(".")
     if kind not in REPORTS:
         raise UserError(f"{path.name}: a report is a file that ends in .html, .md or .csv.")
-    path.write_text(REPORTS[kind](found), encoding="utf-8")
+    path.write_text(REPORTS[kind](found, tell), encoding="utf-8")
     return path

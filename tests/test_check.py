@@ -1,12 +1,24 @@
 """check: what a run would learn, before it starts; the same in the terminal, and a report that hides no markup."""
 
 import json
+import re
+from html import unescape
 
 import pytest
 
 from ftui import shapes
 from ftui.__main__ import main
-from ftui.check import check, report_csv, report_html, report_markdown, suited, token_numbers
+from ftui.check import (
+    check,
+    facts,
+    report_csv,
+    report_html,
+    report_markdown,
+    report_text,
+    suited,
+    token_numbers,
+    write_report,
+)
 from ftui.config import RunConfig
 from ftui.dataset import Rows
 from ftui.device import Device
@@ -15,6 +27,8 @@ from ftui.examples import Examples, LeftOut, Part, prepare
 from ftui.models import load_tokenizer
 from ftui.template import PromptTemplate
 from ftui.terminal.check import SHAPES
+from ftui.ui.language import Voice
+from ftui.ui.supervision import facts_html
 from tests import tiny
 
 LAPTOP = Device("cpu", "CPU", 16 * 10**9, 2, True)
@@ -185,3 +199,76 @@ def test_settings_of_another_data_set_give_way_to_what_suits_these_rows(tiny_mod
     assert longest <= config.training.max_length < 1.1 * longest + 64
     assert config.evaluation.max_new_tokens > max(example.encoded.trained for example in found.train)
     assert config.training.learning_rate == preset.training.learning_rate and config.lora == preset.lora
+
+
+# what is told of the rows that is no fault
+
+
+@pytest.fixture
+def of_rows(values, tmp_path):
+    """What is found in rows, with any other template or split."""
+
+    def found(rows, **changed):
+        values["dataset"] = {"path": str(tiny.write_rows(tmp_path / "rows.jsonl", rows))}
+        return check(RunConfig.parse(values | changed), device=LAPTOP)
+
+    return found
+
+
+def told(found):
+    """What is told in the terminal, the report and the page alike."""
+    for text in (report_text(found), report_html(found), facts_html(found, Voice(None))):
+        assert [line for line in facts(found) if line not in unescape(text)] == []
+    return facts(found)
+
+
+def test_columns_that_nothing_uses_are_told_and_no_fault(of_rows):
+    rows = [row | {"id": number, "Asked By": "Ana", "side": "train"} for number, row in enumerate(tiny.rows())]
+    for row in rows[:6]:
+        row["side"] = "test"
+    found = of_rows(rows, split={"column": "side"})
+    assert found["columns"] == {"unused": ["id", "Asked By"], "odd": ["Asked By"]}
+    assert "Columns that neither template nor split uses: id, Asked By. They are not learned." in told(found)
+    assert any(line.startswith("Column names with capitals or blanks: Asked By.") for line in told(found))
+    assert {problem["code"] for problem in found["problems"]} <= {"too_few_rows", "few_test_rows"}
+    found = of_rows(tiny.rows())
+    assert found["columns"] == {"unused": [], "odd": []} and len(told(found)) == 1
+
+
+def test_a_column_of_which_the_template_takes_a_part_is_used(of_rows):
+    rows = [{"text": row["text"], "reply": {"said": row["answer"]}} for row in tiny.rows()]
+    assert of_rows(rows, template={"prompt": "{{text}}", "completion": "{{reply.said}}"})["columns"]["unused"] == []
+
+
+def test_messages_a_row_are_told_of_conversations_only(of_rows):
+    pair = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ana."}]
+    rows = [{"messages": [{"role": "system", "content": f"Number {n}."}, *pair * (1 + n % 10 // 9)]} for n in range(30)]
+    found = of_rows(rows, template={"messages": "messages"})
+    assert found["messages"] == {"min": 3, "max": 5, "mean": 3.2, "p10": 3, "p50": 3, "p90": 3}
+    line = "Messages a row: 3 to 5, 3.2 on average; a tenth up to 3, half up to 3, nine tenths up to 3."
+    assert line in told(found)
+    assert of_rows(tiny.rows())["messages"] is None
+
+
+def test_labels_are_counted_and_other_answers_are_not(of_rows):
+    rows = [row | {"answer": ("late", "lost")[number % 3 == 0]} for number, row in enumerate(tiny.rows())]
+    found = of_rows(rows)
+    assert found["labels"] == {"different": 2, "commonest": {"late": 20, "lost": 10}}
+    assert "2 different answers, most often: “late” (20), “lost” (10)." in told(found)
+    assert of_rows([row | {"answer": f"It is {n}."} for n, row in enumerate(tiny.rows())])["labels"] is None
+
+
+@pytest.mark.parametrize("ending", ["html", "md", "csv"])
+def test_a_report_in_spanish_has_nothing_of_its_own_in_english(of_rows, ending, tmp_path):
+    rows = [row | {"Asked By": "Ana", "answer": ("late", "lost")[n % 3 == 0]} for n, row in enumerate(tiny.rows())]
+    rows[5]["text"] = ""
+    found = of_rows(rows)
+    found["notes"].append("The trash is empty.")
+    found["messages"] = found["tokens"]["spread"]["trained"]
+    text = write_report(found, tmp_path / f"check.{ending}", Voice.of(True).known).read_text("utf-8")
+    english = r"\b(?:the|of|rows?|they|with|learned|What|found|Notes|columns|average|to|is|least|warning)\b"
+    said = text if ending != "csv" else text.partition("\n")[2].replace("warning,", "")  # what programs read
+    assert re.findall(english, re.sub(r"split\.test|too_few_rows|few_test_rows|<[^>]*>|body\{[^<]*", " ", said)) == []
+    assert "está vacío" in said and (ending == "csv" or "Mensajes por fila" in said)
+    assert "<html lang=es>" in text or ending != "html"
+    assert "the" in write_report(found, tmp_path / f"check.{ending}").read_text("utf-8")

@@ -10,7 +10,7 @@ import pytest
 
 from ftui.config import RunConfig
 from ftui.dataset import DatasetSource, Rows
-from ftui.doctor import apply_fix, examine, shape, suggested_epochs
+from ftui.doctor import Setting, apply_fix, examine, preference, shape, suggested_epochs
 from ftui.doctor.content import has_mojibake, has_personal_data, without_mojibake, without_personal_data
 from ftui.doctor.language import language_of
 from ftui.doctor.near import near_duplicates
@@ -48,7 +48,7 @@ def check(tokenizer):
         )
         encoding = Encoding(tokenizer, chat_template)
         examples = prepare(config, encoding, rows)
-        found = examine(config, encoding, rows, change(examples) if change else examples)
+        found = examine(config, encoding, rows, change(examples) if change else examples).problems
         by_code = {problem.code: problem for problem in found}
         assert len(by_code) == len(found), "a code appears twice"
         for problem in found:
@@ -254,11 +254,14 @@ def test_one_answer_or_one_prompt_for_all_is_an_error(check):
 def test_too_few_test_rows_for_a_verdict_are_told_before_the_training(check, split, advice):
     found = check(pairs(80), split=split or {"seed": 1}, limit=100)["few_test_rows"]
     assert found.severity == "warning" and f"The test has {found.count} of the 20 rows" in found.message
-    assert advice in found.message and found.fix is None
+    assert advice in found.message
+    enough = Setting("Hold back 20 rows for the test (split.test)", "split.test", 20)
+    assert found.fix == (enough if "Set split.test" in advice else None)
 
 
 def test_the_advice_for_more_test_rows_leaves_enough_to_learn_from_and_helps(check):
     assert "Add rows" in check(pairs(28), limit=100)["few_test_rows"].message
+    assert check(pairs(80)[:30], split={"test": 5, "validation": 0}, limit=100)["few_test_rows"].fix.value == 20
     assert check(pairs(80), split={"test": 20, "validation": 8, "seed": 1}, limit=100) == {}
 
 
@@ -464,7 +467,9 @@ def test_characters_that_the_tokenizer_does_not_know(tmp_path):
     examples = with_tokens(
         examples, lambda row, it: it._replace(input_ids=unknown + it.input_ids[1:]) if row == changed else it
     )
-    found = [problem for problem in examine(config, encoding, rows, examples) if problem.code == "unknown_tokens"]
+    found = [
+        problem for problem in examine(config, encoding, rows, examples).problems if problem.code == "unknown_tokens"
+    ]
     assert [problem.rows for problem in found] == [[changed]]
 
 
@@ -647,6 +652,19 @@ def test_rows_in_another_script_and_words_of_two_scripts(check):
     rows[8]["text"] += " Olé, déjà vu, 5 €."
     found = check(rows)["mixed_scripts"]
     assert found.rows == [6, 7] and found.fix.rows == (6, 7)
+
+
+def test_an_answer_that_slips_into_other_letters(check):
+    rows = pairs(80)
+    rows[6]["answer"] += " 你好世界"
+    rows[7] |= {"text": rows[7]["text"] + " 你好", "answer": rows[7]["answer"] + " 你好"}
+    rows[8] |= {"text": "Translate: " + rows[8]["text"], "answer": rows[8]["answer"] + " спутник"}
+    rows[9]["answer"] += " at an angle of α"
+    found = check(rows)["mixed_scripts"]
+    assert found.rows == [6] and "(Chinese or Japanese)" in found.message
+    for row in rows[20:26]:
+        row["answer"] += " 你好"
+    assert "mixed_scripts" not in check(rows), "where several do, that is how the data is meant"
 
 
 def test_every_fix_changes_exactly_the_rows_it_names(check):
@@ -852,6 +870,47 @@ def test_a_preferred_answer_that_is_the_rejected_one(check):
     assert check(rows, {"prompt": "{{prompt}}", "completion": "{{chosen}}"})["chosen_is_rejected"].rows == [7]
 
 
+def preferences(count=80):
+    """As conversations, the prompt in both sides; the rejected answers as long as the preferred ones."""
+    rows = chats(count)
+    others = [[row["messages"][0], turn("assistant", row["messages"][1]["content"][::-1])] for row in rows]
+    return [{"chosen": row["messages"], "rejected": other} for row, other in zip(rows, others, strict=True)]
+
+
+def test_pairs_without_a_rejected_answer_or_with_two_prompts(check):
+    rows = preferences()
+    assert check(rows, {"messages": "chosen"}) == {}
+    rows[3]["rejected"], rows[4]["rejected"][1]["content"], rows[5]["rejected"] = [], " ", None
+    rows[6]["rejected"][0] = turn("user", "Something else?")
+    found = check(rows, {"messages": "chosen"})
+    assert {code: problem.rows for code, problem in found.items()} == {
+        "rejected_is_empty": [3, 4, 5],
+        "prompts_differ": [6],
+    }
+    fixed = apply_fix(
+        apply_fix(Rows.from_list(rows), found["prompts_differ"]),
+        check(rows, {"messages": "chosen"})["rejected_is_empty"],
+    )
+    assert len(fixed) == 76
+    assert "rejected_is_empty" not in check(rows, {"messages": "rejected"}), "which side is meant cannot be told then"
+
+
+def test_preferred_answers_that_are_longer_in_nearly_all_pairs(check):
+    rows = [{"prompt": row["text"], "chosen": row["answer"], "rejected": row["answer"][::-1]} for row in pairs(80)]
+    template = {"prompt": "{{prompt}}", "completion": "{{chosen}}"}
+    for row in rows[:64]:
+        row["rejected"] = row["rejected"][:15]
+    found = check(rows, template)["length_bias"]
+    assert found.count == 64 and found.severity == "warning" and found.message.startswith("In 80% of the pairs")
+    assert check(rows[1:], template) == {}, "fewer than four fifths may well be better for being longer"
+
+
+def test_no_fix_leaves_out_all_rows(check):
+    rows = [{**row, "tools": [{"name": "look"}]} for row in chats(80)]
+    found = check(rows, {"messages": "messages", "tools": "tools"})["content_dropped"]
+    assert found.count == 80 and found.fix is None
+
+
 def test_a_column_that_is_empty_in_every_row_is_an_error(check):
     rows = [{**row, "place": ""} for row in pairs(80)]
     found = check(rows, {"prompt": "{{place}}: {{text}}", "completion": "{{answer}}"})["empty_placeholder"]
@@ -880,7 +939,11 @@ def test_the_docs_name_every_code_and_no_other():
     )
     code = "\n".join(path.read_text("utf-8") for path in (home / "ftui" / "doctor").glob("*.py"))
     calls = r'(?:error|warning|say|Problem)\(\s*f?"([a-z_{}]+)"'
-    said = {name for name in re.findall(calls, code) if "{" not in name} | set(shape._SENTENCES)
+    said = (
+        {name for name in re.findall(calls, code) if "{" not in name}
+        | set(shape._SENTENCES)
+        | set(preference._SENTENCES)
+    )
     said |= {name for name, *_ in shape._LEFT_OUT.values()} | {
         "common_prompt_text",
         "common_answer_text",

@@ -72,7 +72,8 @@ ELSEWHERE = {
     "terminal": "the terminal",
     "__init__.py": "the floors of the house",
     "web.py": "before the page: the terminal, and a sign-in in both languages",
-    "check.py": "the report, a file to send on",
+    "check.py:report_text": "the terminal",
+    "check.py:write_report": "the terminal",
     "card.py": "the model card, a file to send on",
     "doctor/language.py": "the commonest words of languages",
     "encoding/templates.py:CHAT_TEMPLATES": "what a model reads",
@@ -208,7 +209,7 @@ def test_a_sentence_without_a_translation_is_found():
     new = 'def f(rows):\n    """Says it."""\n    raise UserError(f"The {rows} rows are blue. Paint them.")'
     assert untranslated(new, "new.py") == ["The {} rows are blue. Paint them."]
     assert untranslated("problem = 'A ' 'joined sentence.'", "new.py") == ["A joined sentence."]
-    assert untranslated('raise UserError(f"{name} is empty.")', "new.py") == []
+    assert untranslated('raise UserError(f"{name} is empty. Choose a file with rows in it.")', "new.py") == []
 
 
 def test_every_exception_is_still_needed():

@@ -5,11 +5,13 @@ It looks at rows that are rendered and encoded already, and changes nothing by i
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from ftui.config import RunConfig
 from ftui.dataset import Rows
-from ftui.doctor.answers import look_at_answers
+from ftui.doctor.answers import labels_of, look_at_answers
 from ftui.doctor.content import look_at_content
-from ftui.doctor.problem import SHOWN_ROWS, Fix, Problem, apply_fix
+from ftui.doctor.problem import SHOWN_ROWS, Fix, Problem, Setting, apply_fix
 from ftui.doctor.repetition import look_at_repetition
 from ftui.doctor.shape import look_at_shape, roles_of
 from ftui.doctor.supervision import Arrival, look_at_supervision
@@ -18,11 +20,26 @@ from ftui.doctor.unfilled import look_at_unfilled, unfilled_of
 from ftui.encoding import Encoding
 from ftui.examples import Examples
 
-__all__ = ["SHOWN_ROWS", "Fix", "Problem", "apply_fix", "examine", "suggested_epochs"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["SHOWN_ROWS", "Examination", "Fix", "Problem", "Setting", "apply_fix", "examine", "suggested_epochs"]
 
 
-def examine(config: RunConfig, encoding: Encoding, rows: Rows, examples: Examples) -> list[Problem]:
-    """Everything that was found, errors first and then by how many rows they touch.
+class Examination(NamedTuple):
+    """`problems`: errors first, and then by how many rows they touch.
+
+    `messages`: how many each usable row has, the system prompt among them. `labels`: how often each answer is given, the
+    commonest first, where answers are labels.
+    """
+
+    problems: list[Problem]
+    messages: np.ndarray
+    labels: dict[str, int]
+
+
+def examine(config: RunConfig, encoding: Encoding, rows: Rows, examples: Examples) -> Examination:
+    """Everything that was found.
 
     `rows` are those that `examples` were prepared from. Every row that is left out appears in at least one error.
     """
@@ -35,7 +52,8 @@ def examine(config: RunConfig, encoding: Encoding, rows: Rows, examples: Example
         *look_at_content(encoding, rows, survey),
         *look_at_unfilled(rows, survey),
     ]
-    return sorted(found, key=lambda problem: (problem.severity != "error", -problem.count, problem.code))
+    problems = sorted(found, key=lambda problem: (problem.severity != "error", -problem.count, problem.code))
+    return Examination(problems, survey.turns, labels_of(survey))
 
 
 def suggested_epochs(rows: int) -> int:

@@ -55,7 +55,7 @@ def look_at_answers(template: PromptTemplate, encoding: Encoding, rows: Rows, su
     answers = pc.utf8_trim_whitespace(written)
     counts = {each["values"]: each["counts"] for each in _commonest(answers)}
     yield from _one_answer(numbers, answers, counts, pc.count_distinct(answers).as_py())
-    are_labels = 1 < len(counts) <= len(chats) / 10 and max(map(len, counts)) <= _LABEL
+    are_labels = _are_labels(counts, len(chats))
     if are_labels:
         yield from _labels(numbers, answers, counts)
     yield from _refusals(rows, numbers, answers)
@@ -67,6 +67,20 @@ def look_at_answers(template: PromptTemplate, encoding: Encoding, rows: Rows, su
             yield from _lengths(rows, numbers, answers)
         for side, written_as, texts in sides:
             yield from _boilerplate(side, written_as, rows, numbers, texts, are_labels)
+
+
+def labels_of(survey: Survey) -> dict[str, int]:
+    """How often each answer is given, the commonest first, where answers are labels; nothing where they are not."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    answers = pc.utf8_trim_whitespace(survey.answers.filter(pa.array(survey.is_chat)))
+    counts = {each["values"]: each["counts"] for each in _commonest(answers)} if len(answers) else {}
+    return counts if _are_labels(counts, len(answers)) else {}
+
+
+def _are_labels(counts: dict[str, int], total: int) -> bool:
+    return 1 < len(counts) <= total / 10 and max(map(len, counts)) <= _LABEL
 
 
 def _commonest(answers: pa.ChunkedArray) -> list[dict]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from ftui.dataset import Rows
-from ftui.doctor.problem import Problem, leave_out_few, mend_texts, warning
+from ftui.doctor.problem import FEW, Problem, leave_out_few, mend_texts, warning
 from ftui.doctor.survey import Survey
 from ftui.encoding import Encoding
 
@@ -86,6 +86,12 @@ _SCRIPTS = {
     "Latin": re.compile(r"[A-Za-z\u00c0-\u024f]"),
 }
 _FOREIGN = r"[\x{0370}-\x{1fff}\x{3040}-\x{d7af}]"  # what RE2 finds of all scripts but Latin
+_STRAY = re.compile(r"[\u0400-\u052f\u0590-\u06ff\u0900-\u097f\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+# Who is asked of languages may well answer in their letters.
+_OF_LANGUAGES = re.compile(
+    r"translat|tradu[cz]|übersetz|languages?\b|idioma|kanji|pinyin|alphabet|chin[ae]|chino|japan|japón|korea|corean|russ?i|ruso|arab|árab|hebr|hindi|thai",
+    re.IGNORECASE,
+)
 _DISGUISED = re.compile(r"[a-z][\u0430-\u044f]|[\u0430-\u044f][a-z]", re.IGNORECASE)
 
 
@@ -177,7 +183,7 @@ def _byte(letter: str) -> bytes:
 
 
 def _scripts(rows: Rows, survey: Survey) -> Iterator[Problem]:
-    """Rows in another script than nearly all others, or with words that mix look-alike letters of two."""
+    """Rows in another script than nearly all others, with words that mix look-alike letters, or whose answer slips into another."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -199,16 +205,27 @@ def _scripts(rows: Rows, survey: Survey) -> Iterator[Problem]:
         latin = pc.match_substring_regex(texts, "[A-Za-zÀ-ɏ]").to_numpy() & ~foreign
         other |= set(latin.nonzero()[0].tolist())
     disguised = {place for place, _, is_disguised in odd if is_disguised}
+    if usual == "Latin":
+        strayed = {place for place, script, _ in odd if script == usual and _strays(survey, place)}
+        if len(strayed) < FEW * len(survey):  # where more do, that is how the data is meant
+            other |= strayed
+            counts.update(_script("".join(_STRAY.findall(survey.answer(place)))) for place in strayed)
     numbers = survey.numbers(sorted(other | disguised))
     others = ", ".join(script for script, count in counts.items() if script != usual and count) or "look-alike letters"
     fix = leave_out_few(rows, numbers, "other letters")
     yield from warning(
         "mixed_scripts",
         numbers,
-        f"{{rows}}: not in {usual} letters like the others, or with letters mixed within a word ({others}). "
+        f"{{rows}}: not in {usual} letters like the others, or with other letters among them ({others}). "
         + ("Leave out what does not belong here." if fix else "See whether that is meant."),
         fix,
     )
+
+
+def _strays(survey: Survey, place: int) -> bool:
+    """Whether the answer has letters that the prompt neither has nor asks for, as models of several languages slip."""
+    asked = survey.asked[place].as_py()
+    return bool(_STRAY.search(survey.answer(place))) and not (_STRAY.search(asked) or _OF_LANGUAGES.search(asked))
 
 
 def _script(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Problem and Fix: one finding of the doctor, and what one click can do about it."""
+"""Problem, Fix and Setting: one finding of the doctor, and what one click can do about it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ class Fix(NamedTuple):
     mend: Callable[[Row], Row] | None = None
 
 
+class Setting(NamedTuple):
+    """A fix that leaves the rows alone: the config takes `value` at `path`, such as split.test."""
+
+    title: str
+    path: str
+    value: int
+
+
 class Problem(NamedTuple):
     """`rows`: the first 1,000 row numbers, counted from 0 as in split.json; for unreadable lines, numbers of lines."""
 
@@ -29,34 +37,35 @@ class Problem(NamedTuple):
     count: int
     rows: list[int]
     message: str
-    fix: Fix | None = None
+    fix: Fix | Setting | None = None
 
 
 def apply_fix(rows: Rows, problem: Problem) -> Rows:
     """The rows with the problem mended, or without the rows that have it: exactly those that the fix names."""
-    assert problem.fix is not None
+    assert isinstance(problem.fix, Fix)
     fix, wanted = problem.fix, set(problem.fix.rows)
     if fix.mend is None:
         return rows.take([number for number in range(len(rows)) if number not in wanted])
     return Rows.gather(fix.mend(row) if number in wanted else row for number, row in enumerate(rows))
 
 
-def error(code: str, numbers: Sequence[int], sentence: str, fix: Fix | None = None) -> Iterator[Problem]:
+def error(code: str, numbers: Sequence[int], sentence: str, fix: Fix | Setting | None = None) -> Iterator[Problem]:
     """The problem, if there are rows that have it. `{rows}` in the sentence says how many and which."""
     return _problem("error", code, numbers, sentence, fix)
 
 
-def warning(code: str, numbers: Sequence[int], sentence: str, fix: Fix | None = None) -> Iterator[Problem]:
+def warning(code: str, numbers: Sequence[int], sentence: str, fix: Fix | Setting | None = None) -> Iterator[Problem]:
     return _problem("warning", code, numbers, sentence, fix)
 
 
 def _problem(
-    severity: Literal["error", "warning"], code: str, numbers: Sequence[int], sentence: str, fix: Fix | None
+    severity: Literal["error", "warning"], code: str, numbers: Sequence[int], sentence: str, fix: Fix | Setting | None
 ) -> Iterator[Problem]:
     if numbers:
         numbers = sorted(numbers)
         message = sentence.replace("{rows}", some_rows(numbers))
-        yield Problem(code, severity, len(numbers), numbers[:SHOWN_ROWS], message, fix if fix and fix.rows else None)
+        changes = isinstance(fix, Setting) or (fix and fix.rows)
+        yield Problem(code, severity, len(numbers), numbers[:SHOWN_ROWS], message, fix if changes else None)
 
 
 def some_rows(numbers: Sequence[int], one: str = "row") -> str:
@@ -67,12 +76,14 @@ def some_rows(numbers: Sequence[int], one: str = "row") -> str:
     return f"{len(numbers):,} {one}s ({listed})"
 
 
-def leave_out(rows: Rows, numbers: Iterable[int], why: str) -> Fix:
-    """`why`: what these rows have, so that several fixes can be told apart by their titles.
+def leave_out(rows: Rows, numbers: Iterable[int], why: str) -> Fix | None:
+    """`why`: what these rows have, so that several fixes can be told apart by their titles. None where no row would stay.
 
     Rows of a separate validation or test file are not among `rows`, so they stay.
     """
     dropped = tuple(sorted(number for number in numbers if number < len(rows)))
+    if len(dropped) == len(rows):
+        return None
     return Fix(f"Leave out {_counted(dropped)}: {why}", dropped)
 
 

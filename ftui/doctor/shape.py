@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ftui.dataset import Rows
+from ftui.doctor.preference import Pairs
 from ftui.doctor.problem import Fix, Problem, error, leave_out, mend, some_rows, warning
 from ftui.doctor.survey import Mark, Survey
 from ftui.errors import UserError
@@ -81,6 +82,8 @@ def look_at_shape(template: PromptTemplate, rows: Rows, examples: Examples, surv
     yield from _left_out(rows, [left for left in examples.left_out if left.row not in told])
     yield from _empty(rows, cells, len(survey))
     yield from _unwanted(rows, cells)
+    if cells.pairs:
+        yield from cells.pairs.problems(rows)
     if template.messages:
         yield from _roles(template, rows, survey)
 
@@ -119,7 +122,7 @@ class _Cells:
         columns = Columns(rows.columns, rows.head(20))
         used = {column_of(name, rows.columns) for name in template.columns}
         self.verdict = columns.verdict if columns.verdict not in used and not template.text else None
-        self.sides = columns.sides if columns.sides and columns.sides[0] in used else None
+        self.pairs = Pairs(columns.sides) if columns.sides and columns.sides[0] in used else None
         self.found: dict[str, list[int]] = {}
         self.empty: dict[str, list[int]] = {}
 
@@ -133,8 +136,8 @@ class _Cells:
                     self.empty.setdefault(name, []).append(number)
         if self.verdict and as_verdict(row[self.verdict]) is False:
             self._mark("unwanted_answers", number)
-        if self.sides and row[self.sides[0]] == row[self.sides[1]]:
-            self._mark("chosen_is_rejected", number)
+        if self.pairs:
+            self.pairs.look(number, row)
 
     def _mark(self, code: str, number: int) -> None:
         self.found.setdefault(code, []).append(number)
@@ -176,13 +179,6 @@ def _unwanted(rows: Rows, cells: _Cells) -> Iterator[Problem]:
         bad,
         f"{{rows}}: “{cells.verdict}” says that the answer, or a step of it, is not wanted, and it would be learned. Leave such rows out.",
         leave_out(rows, bad, "answers that are not wanted"),
-    )
-    same = cells.found.get("chosen_is_rejected", [])
-    yield from warning(
-        "chosen_is_rejected",
-        same,
-        "{rows}: the preferred answer is the rejected one, so neither can be trusted.",
-        leave_out(rows, same, "preferred and rejected alike"),
     )
 
 

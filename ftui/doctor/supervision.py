@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from ftui.config import FEWEST_ROWS, RunConfig
 from ftui.dataset import Rows
-from ftui.doctor.problem import Problem, error, leave_out, warning
+from ftui.doctor.problem import Problem, Setting, error, leave_out, warning
 from ftui.doctor.survey import Mark, Survey
 from ftui.encoding import IGNORED, Encoding, Message
 from ftui.errors import UserError
@@ -124,15 +124,17 @@ def _test_rows(config: RunConfig, survey: Survey) -> Iterator[Problem]:
     asked = config.split.test
     is_number = not isinstance(asked, str) and not config.split.column
     enough = max(FEWEST_ROWS, asked + missing if isinstance(asked, int) else 0) if is_number else 0
+    can_give = is_number and len(train) - missing >= FEW
     yield from warning(
         "few_test_rows",
         held_out,
         f"The test has {len(held_out)} of the {FEWEST_ROWS} rows that a verdict takes, so the run would end without one. "
         + (
             f"Set split.test to {enough} (Data → Advanced: reading and splitting)."
-            if is_number and len(train) - missing >= FEW
+            if can_give
             else "Add rows, and hold more of them back."
         ),
+        Setting(f"Hold back {enough} rows for the test (split.test)", "split.test", enough) if can_give else None,
     )
 
 

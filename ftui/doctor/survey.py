@@ -44,6 +44,7 @@ class Survey:
     whole: np.ndarray
     asked_in: np.ndarray
     answered_in: np.ndarray
+    turns: np.ndarray  # messages, the system prompt among them
     systems: pa.ChunkedArray
     asked: pa.ChunkedArray
     answers: pa.ChunkedArray
@@ -54,7 +55,7 @@ class Survey:
         import numpy as np
         import pyarrow as pa
 
-        kinds = (np.int64, np.int8, bool, np.int32, np.int32, np.int64, np.int64, np.int64, object, object)
+        kinds = (np.int64, np.int8, bool, np.int32, np.int32, np.int64, np.int64, np.int64, object, object, np.int32)
         numbers: list[list[np.ndarray]] = [[] for _ in kinds]
         texts: list[list[pa.Array]] = [[], [], []]
         marks: dict[str, list[int]] = {}
@@ -118,6 +119,7 @@ def _entry(part: int, example: Example) -> tuple:
         hash((system, asked, answer)),
         language_of(asked),
         language_of(answer),
+        len(example.messages),
         system,
         asked,
         answer,

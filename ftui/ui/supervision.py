@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any
 
-from ftui.check import Look
+from ftui.check import Look, facts
 from ftui.config import TrainingSettings
 from ftui.encoding import TokenView
 from ftui.errors import UserError
@@ -105,10 +105,10 @@ def hint_html(sentence: str) -> str:
 
 
 def facts_html(found: dict[str, Any], voice: Voice) -> str:
-    """Rows, tokens, the share that is learned, and the lengths against max_length."""
+    """Rows, tokens, the share that is learned, the lengths against max_length, and what else there is to know."""
     tokens, splits = found["tokens"], found["splits"]
     usable = sum(splits.values())
-    facts = [
+    first = [
         voice(
             "{rows} rows: {usable} can be used, {left} are left out",
             rows=voice.number(found["rows"]),
@@ -128,11 +128,11 @@ def facts_html(found: dict[str, Any], voice: Voice) -> str:
         limit=voice.number(tokens["max_length"]),
         **{name: voice.number(tokens[name]) for name in ("p50", "p95", "max")},
     )
-    notes = "".join(f"<p class='warn'>{escape(voice.known(note))}</p>" for note in found["notes"])
-    return (
-        f"<div class='card'><p>{escape(' · '.join(facts))}</p>{_histogram(tokens)}"
-        f"<p class='quiet'>{escape(lengths)}</p>{notes}</div>"
+    further = "".join(
+        f"<p class='quiet'>{escape(sentence)}</p>" for sentence in (lengths, *map(voice.known, facts(found)))
     )
+    notes = "".join(f"<p class='warn'>{escape(voice.known(note))}</p>" for note in found["notes"])
+    return f"<div class='card'><p>{escape(' · '.join(first))}</p>{_histogram(tokens)}{further}{notes}</div>"
 
 
 def _histogram(tokens: dict[str, Any]) -> str:

@@ -111,6 +111,30 @@ def test_the_doctor_holds_the_start_until_its_fix_is_taken_which_can_be_undone(p
     expect(page.locator("#undo")).to_be_hidden()  # it would go back to rows that nobody looks at any more
 
 
+def test_a_fix_of_the_doctor_changes_the_split_which_can_be_undone(page: Page) -> None:
+    open_tab(page, "Data")
+    page.get_by_role("button", name="Paste rows").click()
+    page.locator("#pasted textarea").fill(
+        "\n".join(["question,answer", *(f"Is it {i}?,It is {i}." for i in range(100))])
+    )
+    page.locator("#paste").click()
+    expect(page.locator("#facts")).to_contain_text("100 rows", timeout=MINUTE)
+    page.get_by_role("button", name="Advanced: reading and splitting").click()
+    test = page.get_by_label("Held back for the verdict")
+    test.fill("12")
+    page.locator("#show_examples").click()
+    expect(page.locator("#problems")).to_contain_text("few_test_rows", timeout=MINUTE)
+    page.locator("#fix input").click()
+    page.get_by_role("option", name="Hold back 20 rows for the test").click()
+    page.locator("#mend").click()
+    expect(page.locator("#facts")).to_contain_text("20 test", timeout=MINUTE)
+    expect(test).to_have_value("20")
+    expect(page.locator("#problems")).not_to_contain_text("few_test_rows")
+    page.locator("#undo").click()
+    expect(page.locator("#facts")).to_contain_text("12 test", timeout=MINUTE)
+    expect(test).to_have_value("12")
+
+
 def test_an_unknown_placeholder_is_named_with_the_closest_column(page: Page) -> None:
     open_tab(page, "Data")
     expect(page.locator("#facts")).to_contain_text("400 rows", timeout=MINUTE)

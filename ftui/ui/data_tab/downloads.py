@@ -50,7 +50,7 @@ def downloads(shown: Form, preview: Preview) -> None:
             found = preview.look(config)
             folder.mkdir(parents=True)
             if kind in REPORTS:
-                paths = [write_report(numbers(config, found), folder / f"check.{kind}")]
+                paths = [write_report(numbers(config, found), folder / f"check.{kind}", Voice(request).known)]
             elif kind in SHAPES:
                 written = write_parts(found.examples, kind, folder)
                 paths = written.paths

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 
 from ftui.check import Look, numbers
-from ftui.doctor import apply_fix
+from ftui.doctor import Setting, apply_fix
 from ftui.errors import UserError
 from ftui.runs import RunStore
 from ftui.ui.data_tab.mapping import next_step
@@ -30,11 +30,12 @@ from ftui.ui.supervision import (
     rows_html,
 )
 
-Taken = list[tuple[str, str]]
+MENDED = ("dataset.path", "split.test")  # the boxes that a fix writes into
+Taken = list[tuple[list[str], list[str]]]
 
 
 class Findings:
-    """`taken`: the fixes so far, for Undo: the path of the rows before, and of those after."""
+    """`taken`: the fixes so far, for Undo: what the boxes of MENDED said before each, and after."""
 
     def __init__(self) -> None:
         self.look = gr.Button(say("Check and show"), variant="primary", elem_id="show_examples")
@@ -62,31 +63,41 @@ class Findings:
         return [html, "", gr.Row(visible=mended), gr.Dropdown(choices=[], value=None)]
 
     def wire(self, form: Form, store: RunStore, preview: Preview) -> list[Callable[..., Any]]:
-        """Writes mended rows beside the old ones, and goes back; returns the events after which there are other rows."""
-        path = form.by_path["dataset.path"]
+        """Writes mended rows beside the old ones, or another split, and goes back; returns the events after which to look again."""
 
-        def mend_rows(code: str | None, taken: Taken, path: str, *values: Any) -> tuple[str, Taken]:
+        def mend_rows(code: str | None, taken: Taken, *values: Any) -> list[Any]:
             with telling():
                 found = preview.look(form.read(values))
                 problem = next((problem for problem in found.problems if problem.code == code and problem.fix), None)
                 if problem is None:
                     raise UserError("There is nothing to mend. Check the rows first.")
-                lines = (json.dumps(row, ensure_ascii=False, default=str) for row in apply_fix(found.rows, problem))
-                mended = str(store.keep_text("\n".join(lines) + "\n", ".jsonl"))
-                return mended, [*taken, (path, mended)]
+                if isinstance(problem.fix, Setting):
+                    box, mended = problem.fix.path, str(problem.fix.value)
+                else:
+                    lines = (json.dumps(row, ensure_ascii=False, default=str) for row in apply_fix(found.rows, problem))
+                    box, mended = "dataset.path", str(store.keep_text("\n".join(lines) + "\n", ".jsonl"))
+                before = boxes_of(form, values)
+                after = [mended if path == box else value for path, value in zip(MENDED, before, strict=True)]
+                return [*after, [*taken, (before, after)]]
 
-        def undo_fix(taken: Taken, path: str) -> tuple[str, Taken]:
-            return (taken[-1][0], taken[:-1]) if can_undo(taken, path) else (path, [])
+        def undo_fix(taken: Taken, *boxes: str) -> list[Any]:
+            return [*taken[-1][0], taken[:-1]] if can_undo(taken, list(boxes)) else [*boxes, []]
 
-        rows = [self.taken, path]
-        mended = self.mend.click(mend_rows, [self.fix, *rows, *form.inputs], [path, self.taken], **BRIEFLY)
-        undone = self.undo.click(undo_fix, rows, [path, self.taken], **BRIEFLY)
+        boxes = [form.by_path[path] for path in MENDED]
+        outputs = [*boxes, self.taken]
+        mended = self.mend.click(mend_rows, [self.fix, self.taken, *form.inputs], outputs, **BRIEFLY)
+        undone = self.undo.click(undo_fix, [self.taken, *boxes], outputs, **BRIEFLY)
         return [mended.success, undone.success]
 
 
-def can_undo(taken: Taken, path: str) -> bool:
-    """Not once the page has gone on to other rows than those of the last fix."""
-    return bool(taken) and taken[-1][1] == path
+def boxes_of(form: Form, values: Sequence[Any]) -> list[Any]:
+    """What the boxes of MENDED say."""
+    return [values[form.paths.index(path)] for path in MENDED]
+
+
+def can_undo(taken: Taken, boxes: list[Any]) -> bool:
+    """Not once the page has gone on to other rows, or another split, than those of the last fix."""
+    return bool(taken) and taken[-1][1] == boxes
 
 
 class Pages:
@@ -136,7 +147,7 @@ def examined(findings: Findings, pages: Pages, form: Form, preview: Preview) -> 
     """The event that reads all rows, asks the doctor, and shows the first page; and the one that does so for a new mapping."""
 
     def check_rows(request: gr.Request, taken: Taken, order: str, search: str, *values: Any) -> list[Any]:
-        voice, mended = Voice(request), can_undo(taken, values[form.paths.index("dataset.path")])
+        voice, mended = Voice(request), can_undo(taken, boxes_of(form, values))
         mapped = form.nested(values)["template"]
         try:
             config = form.read(values)

@@ -17,7 +17,7 @@ ROWS = {
     "The rows cannot be kept: {reason}. Free some space, or choose another folder with --runs.": "No se pueden guardar las filas: {reason}. Libera espacio o elige otra carpeta con --runs.",
     "There is nothing to mend. Check the rows first.": "No hay nada que arreglar. Comprueba primero las filas.",
     # any file
-    "{name} is empty.": "{name} está vacío.",
+    "{name} is empty. Choose a file with rows in it.": "{name} está vacío. Elige un archivo que tenga filas.",
     "{name} is not text but {words}.": "{name} no es texto sino {words}.",
     "{name} is of no kind that ftui reads. It reads {kinds}, and .gz of the text ones.": "{name} no es de un tipo que ftui lea. Lee {kinds}, y los de texto también en .gz.",
     "{name} is damaged: it cannot be unpacked. Upload it again.": "{name} está dañado: no se puede descomprimir. Súbelo otra vez.",
@@ -31,6 +31,7 @@ ROWS = {
     "{name} is no Parquet file, or it is damaged. Export or upload it again.": "{name} no es un archivo Parquet o está dañado. Expórtalo o súbelo otra vez.",
     "{name} is no Arrow file, or it is damaged. Save it again, or upload it as Parquet.": "{name} no es un archivo Arrow o está dañado. Guárdalo otra vez o súbelo como Parquet.",
     "{name} is no Excel workbook, or it is damaged. Save it as .xlsx or .csv again.": "{name} no es un libro de Excel o está dañado. Guárdalo otra vez como .xlsx o .csv.",
+    "{name} has {count} sheets; “{sheet}” was read. Name another under Sheet (dataset.sheet) if that is not the one.": "{name} tiene {count} hojas; se leyó «{sheet}». Si no es esa, indica otra en Hoja (dataset.sheet).",
     "{name} has no sheet “{sheet}”. Its sheets are: {sheets}.": "{name} no tiene la hoja «{sheet}». Sus hojas son: {sheets}.",
     "a ZIP archive or an Office file. Unpack it, or give it its own ending (.xlsx)": "un ZIP o un archivo de Office. Descomprímelo o ponle su propia extensión (.xlsx)",
     "packed with gzip. Give it the ending .gz": "está comprimido con gzip. Ponle la extensión .gz",
@@ -91,6 +92,7 @@ ROWS = {
     "There is no data set {path} on the Hub, or it is private, or it holds no files that can be read. Check its name at huggingface.co/datasets; for a private one set HF_TOKEN.": "No hay ningún conjunto de datos {path} en el Hub, o es privado, o no contiene archivos que se puedan leer. Revisa su nombre en huggingface.co/datasets; si es privado, define HF_TOKEN.",
     # all rows together
     "There is not one row to read here.{more}": "Aquí no hay ni una fila que leer.{more}",
+    "Choose a file with rows in it.": "Elige un archivo que tenga filas.",
     "The first problem: {error}": "El primer problema: {error}",
     "More than {most} rows cannot be read. The first: {error}": "Hay más de {most} filas que no se pueden leer. La primera: {error}",
     "The data is larger than {gb} GB in memory. Set a limit of rows, or split the file.": "Los datos ocupan más de {gb} GB en memoria. Pon un límite de filas o divide el archivo.",
