@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ftui.background import BackgroundTrainer
+    from ftui.ui import Pulse
 
 COOKIE = "ftui_session"
 SIGN_IN = "/sign-in"
@@ -48,6 +49,8 @@ def serve(runs_dir: Path, host: str, port: int, password: str | None = None) -> 
     """Serves the page until it is stopped. UserError when it would be open to others without a password."""
     import uvicorn
 
+    from ftui.doorway import KEEP_ALIVE, doorway
+
     password = password or os.environ.get("FTUI_PASSWORD")
     if not is_loopback(host) and not password:
         raise UserError(
@@ -55,12 +58,22 @@ def serve(runs_dir: Path, host: str, port: int, password: str | None = None) -> 
         )
     sys.setswitchinterval(0.0005)  # a Python thread at work otherwise holds every request up for 5 ms a turn
     app = build_app(runs_dir, password)
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=3))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http=doorway(app.pulse),
+            log_level="warning",
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=3,
+        )
+    )
     threading.Thread(target=_announce, args=(server, host, port), daemon=True).start()
     server.run()
 
 
-def build_app(runs_dir: Path, password: str | None) -> ASGIApp:
+def build_app(runs_dir: Path, password: str | None) -> Guard:
     """The page behind its guard, with everything that all sessions share."""
     import gradio as gr
     from fastapi import FastAPI
@@ -128,7 +141,7 @@ class Guard:
     It stands before everything else: the pulse, asked for by every open page each second, passes this alone.
     """
 
-    def __init__(self, app: ASGIApp, password: str | None, pulse: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, password: str | None, pulse: Pulse) -> None:
         self.app, self.pulse = app, pulse
         self.password = password
         self.sessions: set[str] = set()

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+import uvicorn
 
+from ftui.doorway import doorway
 from ftui.ui.pulse import Pulse
 
 
@@ -38,7 +46,7 @@ async def asked(pulse: Pulse, marks: str = "", language: str = "en") -> tuple[in
     async def send(message):
         sent.append(message)
 
-    scope = {"query_string": marks.encode(), "headers": [(b"accept-language", language.encode())]}
+    scope = {"query_string": marks.encode(), "headers": [(b"accept-language", language.encode())], "state": {}}
     await pulse(scope, None, send)
     return sent[0]["status"], json.loads(sent[1]["body"] or "{}")
 
@@ -108,3 +116,60 @@ def test_each_page_is_answered_in_its_language(pulse):
         assert (english["parts"]["0"], spanish["parts"]["0"]) == ("step 0", "paso 0")
 
     asyncio.run(pages())
+
+
+@pytest.fixture
+def port(pulse) -> Iterator[int]:
+    """A real server with the pulse behind its doorway; `pulse.asked` counts the questions that went the long way."""
+    pulse.asked = 0
+
+    async def app(scope, receive, send):
+        pulse.asked += 1
+        await pulse(scope, receive, send)
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=doorway(pulse), log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join()
+
+
+def test_a_page_that_was_let_in_is_answered_on_the_short_way_but_when_somebody_should_look(pulse, shown, port):
+    def ask(connection: HTTPConnection, marks: str = "") -> tuple[int, dict]:
+        connection.request("GET", f"/pulse?{marks}")
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read() or "{}")
+
+    def restless(due: float) -> None:
+        pulse._views = {language: view._replace(due=due) for language, view in pulse._views.items()}
+
+    page, other = HTTPConnection("127.0.0.1", port), HTTPConnection("127.0.0.1", port)
+    marks = ask(page)[1]["marks"]
+    restless(due=math.inf)
+    assert [ask(page, marks)[0] for _ in range(5)] == [204] * 5
+    assert pulse.asked == 1
+    assert ask(other, marks)[0] == 204
+    assert pulse.asked == 2, "another connection has to show itself first"
+    shown.step = 1
+    restless(due=0)
+    marked = ask(page, marks)[1]
+    restless(due=math.inf)
+    assert marked["parts"] == {"0": "step 1"}
+    assert ask(other, marks) == (200, marked), "others get it without a look"
+    assert ask(page, marked["marks"]) == (204, {})
+    assert pulse.asked == 3
+    page.close(), other.close()
+
+
+def test_what_stands_behind_a_question_is_never_taken_for_the_next_one(pulse, port):
+    question = b"GET /pulse?marks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 66\r\n\r\n"
+    assert len(question) == 66
+    with socket.create_connection(("127.0.0.1", port), timeout=0.5) as connection:
+        connection.sendall(question)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+        connection.sendall(question)  # the body of the first
+        with pytest.raises(TimeoutError):
+            connection.recv(4096)

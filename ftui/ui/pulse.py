@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 REST_SECONDS = 0.25  # between two looks, however many pages ask
+MOST_ANSWERS = 32
 REST_SHARE = 50  # and a look may take one part in fifty of the time, however long the run
 ASK = """async () => {
   const sent = window.ftui_marks ?? "";
@@ -36,19 +37,36 @@ ASK = """async () => {
 }"""
 FORGET = "() => { window.ftui_marks = ''; }"
 
+SPANISH = "ftui.spanish"  # in the state of a request that the pulse has answered: whether in Spanish
+
 Key = Callable[[], Hashable]
 Draw = Callable[[Voice], list[Any]]
 
 
 class View(NamedTuple):
     """The page in one language: each part as JSON with its mark, what it was drawn from; when that was looked up, and when
-    to look again."""
+    to look again; and the answers so far, by the marks that a page had."""
 
     key: Hashable
     marks: tuple[str, ...]
     parts: tuple[bytes, ...]
     looked: float
     due: float
+    answers: dict[str, bytes]
+
+    def changes(self, shown: str) -> bytes:
+        """All marks, and the parts that differ from those shown; nothing where none does."""
+        if shown not in self.answers:
+            marks = shown.split(".")
+            changed = [
+                index for index, mark in enumerate(self.marks) if len(marks) != len(self.marks) or marks[index] != mark
+            ]
+            parts = b",".join(b'"%d":%s' % (index, self.parts[index]) for index in changed)
+            body = b'{"marks":"%s","parts":{%s}}' % (".".join(self.marks).encode(), parts) if changed else b""
+            if len(self.answers) >= MOST_ANSWERS:  # marks that nobody was given
+                return body
+            self.answers[shown] = body
+        return self.answers[shown]
 
 
 class Pulse:
@@ -75,24 +93,25 @@ class Pulse:
                 None, js=FORGET, show_progress="hidden", api_visibility="private"
             )
 
+    def at_once(self, shown: str, spanish: bool) -> bytes | None:
+        """The body for a page with these marks, empty where nothing changed; None where somebody should look first."""
+        view = self._views.get(spanish)
+        return view.changes(shown) if shown and view and self._is_fresh(view) else None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        shown = scope["query_string"].decode("latin-1").split(".")
+        shown, spanish = scope["query_string"].decode("latin-1"), _speaks_spanish(scope)
         # A page without marks has just been loaded, or a click has drawn over it: it must not get what was before.
-        view = await self._view(_speaks_spanish(scope), time.monotonic() if shown == [""] else 0)
-        changed = [
-            index for index, mark in enumerate(view.marks) if len(shown) != len(view.marks) or shown[index] != mark
-        ]
-        parts = b",".join(b'"%d":%s' % (index, view.parts[index]) for index in changed)
-        body = b'{"marks":"%s","parts":{%s}}' % (".".join(view.marks).encode(), parts) if changed else b""
+        body = (await self._view(spanish, 0 if shown else time.monotonic())).changes(shown)
+        scope["state"][SPANISH] = spanish
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-        length = [(b"content-length", str(len(body)).encode())] if changed else []
-        await send({"type": "http.response.start", "status": 200 if changed else 204, "headers": headers + length})
+        length = [(b"content-length", str(len(body)).encode())] if body else []
+        await send({"type": "http.response.start", "status": 200 if body else 204, "headers": headers + length})
         await send({"type": "http.response.body", "body": body})
 
     async def _view(self, spanish: bool, since: float) -> View:
-        """The last view, if it was looked up after `since`; while somebody looks, the others make do with it."""
+        """The last view, if it was looked up after `since`."""
         view = self._views.get(spanish)
-        if view and view.looked >= since and (time.monotonic() < view.due or self._looking.locked()):
+        if view and view.looked >= since and self._is_fresh(view):
             return view
         async with self._looking:
             view = self._views.get(spanish)
@@ -104,6 +123,10 @@ class Pulse:
                 self._views[spanish] = view
         return view
 
+    def _is_fresh(self, view: View) -> bool:
+        """While somebody looks, the others make do with what there is."""
+        return time.monotonic() < view.due or self._looking.locked()
+
     async def _look(self, view: View | None, voice: Voice) -> View:
         key = await asyncio.to_thread(lambda: [key() for _, key, _ in self._watched])
         if view and key == view.key:
@@ -112,7 +135,7 @@ class Pulse:
         assert self._studio is not None
         sent = await self._studio.postprocess_data(self._studio.fns[self._event], drawn, None)
         parts = tuple(orjson.dumps(part, default=str, option=orjson.OPT_SERIALIZE_NUMPY) for part in sent)
-        return View(key, tuple(hashlib.blake2b(part, digest_size=4).hexdigest() for part in parts), parts, 0, 0)
+        return View(key, tuple(hashlib.blake2b(part, digest_size=4).hexdigest() for part in parts), parts, 0, 0, {})
 
 
 def _speaks_spanish(scope: Scope) -> bool:
