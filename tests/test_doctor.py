@@ -304,6 +304,7 @@ def test_the_seven_categories_of_openai_keep_their_names(check):
     }
     errors = {code for code, problem in found.items() if problem.severity == "error"}
     assert errors == set(found) - {"message_unrecognized_key"}
+    assert "keys that nothing reads: “mood”." in found["message_unrecognized_key"].message
 
 
 def test_tools_parts_and_other_dresses_are_none_of_the_seven(check):

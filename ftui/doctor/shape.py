@@ -74,10 +74,7 @@ def look_at_shape(template: PromptTemplate, rows: Rows, examples: Examples, surv
     for code, (sentence, why) in _SENTENCES.items():
         found = cells.found.get(code, [])
         yield from error(code, found, sentence, leave_out(rows, found, why))
-    unknown = cells.found.get("message_unrecognized_key", [])
-    yield from warning(
-        "message_unrecognized_key", unknown, "{rows}: a message has keys that nothing reads. They are not learned."
-    )
+    yield from _unrecognized(rows, cells)
     told = {number for code in _SENTENCES for number in cells.found.get(code, [])}
     yield from _left_out(rows, [left for left in examples.left_out if left.row not in told])
     yield from _empty(rows, cells, len(survey))
@@ -153,6 +150,15 @@ def _is_empty(row: dict[str, object], name: str) -> bool:
         return not (value if isinstance(value, str) else as_text(value)).strip()
     except UserError:
         return False
+
+
+def _unrecognized(rows: Rows, cells: _Cells) -> Iterator[Problem]:
+    numbers = cells.found.get("message_unrecognized_key", [])
+    turns = [turn for row in rows.take(numbers[:100]) for turn in _turns(row, cells.template.messages)]
+    keys = {key: None for turn in turns if isinstance(turn, dict) for key in turn if key not in _KEYS}
+    listed = ", ".join(f"“{key}”" for key in list(keys)[:5]) + (" …" if len(keys) > 5 else "")
+    sentence = f"{{rows}}: a message has keys that nothing reads: {listed}. They are not learned."
+    yield from warning("message_unrecognized_key", numbers, sentence)
 
 
 def _empty(rows: Rows, cells: _Cells, used: int) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ DOCTOR = {
     "{rows}: the content of a message is neither text nor a tool call. Write text.": "{rows}: el contenido de un mensaje no es texto ni una llamada a una herramienta. Escribe texto.",
     "{rows}: no message is from the assistant, so there is nothing to learn. Add the answer.": "{rows}: ningún mensaje es del asistente, así que no hay nada que aprender. Añade la respuesta.",
     "{rows}: a turn is empty and calls no tool. Fill it or leave such rows out.": "{rows}: un turno está vacío y no llama a ninguna herramienta. Rellénalo u omite las filas.",
-    "{rows}: a message has keys that nothing reads. They are not learned.": "{rows}: un mensaje tiene claves que nadie lee. No se aprenden.",
+    "{rows}: a message has keys that nothing reads: {listed}. They are not learned.": "{rows}: un mensaje tiene claves que nadie lee: {listed}. No se aprenden.",
     "{rows}: the prompt, the completion or the text is empty. Fill it or leave such rows out.": "{rows}: la pregunta, la respuesta o el texto está vacío. Rellénalo u omite las filas.",
     "The chat template cannot write {rows}. First reason: {reason}": "{rows}: la plantilla de chat no lo puede escribir. Primer motivo: {reason}",
     "Nothing is learned from {rows}. First reason: {reason}": "{rows}: no se aprende nada. Primer motivo: {reason}",
