@@ -2,20 +2,25 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-TESTS := $(BIN)/python -m pytest -n 2 --dist loadgroup
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: run test fast check fix bench install install-dev
+.PHONY: run test fast pages trainings check fix bench install install-dev
 
 run: install
 	$(BIN)/python app.py
 
 test: fast
-	$(TESTS) -m "true or browser"
+	$(MAKE) --jobs=2 --output-sync pages trainings
 
 fast: check
-	$(TESTS) -m "not true and not browser"
+	$(BIN)/python -m pytest -n 2 -m "not true and not browser"
+
+pages: install-dev
+	$(BIN)/python -m pytest -m browser
+
+trainings: install-dev  # one after the other, so that nothing that is measured has a rival for long: pages mostly wait
+	$(BIN)/python -m pytest -m "true and not browser"
 
 check: install-dev
 	$(BIN)/ruff format --check .

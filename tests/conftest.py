@@ -15,17 +15,6 @@ from ftui.runs import Run, RunStore
 from tests import tiny
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With two processes (`make test`): what trains in one of them, so that nothing that is measured has a rival for
-    long; the pages, which mostly wait, in the other. The fast ones go wherever there is room."""
-    for item in items:
-        if "e2e" in item.path.parts:
-            item.add_marker(pytest.mark.browser)
-            item.add_marker(pytest.mark.xdist_group("pages"))
-        elif item.get_closest_marker("true"):
-            item.add_marker(pytest.mark.xdist_group("training"))
-
-
 @pytest.fixture(scope="session")
 def tiny_family(tmp_path_factory) -> Callable[[str], Path]:
     """The folder of a tiny model of a family: llama, qwen2, qwen3, mistral, gpt2 or bert. Made once; do not write into it."""

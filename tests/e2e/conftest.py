@@ -26,6 +26,12 @@ FLAGS = [
 CUT_OFF = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "network error", "Connection errored out")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "e2e" in str(item.path):
+            item.add_marker(pytest.mark.browser)
+
+
 class Server:
     """The page at `url`, its runs in `runs`; can be killed and started again on the same port."""
 
