@@ -12,7 +12,7 @@ from ftui.config import RunConfig
 from ftui.runs import RunStore
 from tests import tiny
 from tests.e2e.conftest import Server
-from tests.e2e.test_page import MINUTE, open_tab
+from tests.e2e.test_page import MINUTE, open_settings, open_tab
 
 MARKS = "[data-testid=status-tracker] .error"  # what Gradio puts over the outputs of an event that raised
 
@@ -63,7 +63,7 @@ def test_a_file_that_cannot_be_read_leaves_one_sentence_where_the_rows_were(page
 
 def test_a_wrong_number_is_told_beneath_the_questions_until_it_is_corrected(page: Page) -> None:
     open_tab(page, "Train")
-    page.get_by_role("button", name="All settings").click()
+    open_settings(page)
     rate = page.get_by_label("Learning rate")
     rate.fill("-1")
     page.locator("#start").click()
@@ -92,7 +92,7 @@ def test_however_slow_the_server_a_reload_gives_the_form_back_at_once_and_overwr
         page.add_init_script(LATE)
         page.reload()  # a run that was interrupted: the page will turn to the Train tab by itself
         open_tab(page, "Train")
-        page.get_by_role("button", name="All settings").click()
+        open_settings(page)
         length, decay = page.get_by_label("Longest row (tokens)"), page.get_by_label("Weight decay")
         expect(length).to_have_value("256", timeout=2000)  # that of the chosen preset: no server was asked
         decay.fill("0.3")

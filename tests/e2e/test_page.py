@@ -17,6 +17,12 @@ def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
 
 
+def open_settings(page: Page) -> None:
+    """Gradio draws a box and then gives it its value once more: what is written in between, as no hand can, is lost."""
+    page.get_by_role("button", name="All settings").click()
+    page.wait_for_timeout(1000)
+
+
 def test_the_data_tab_shows_what_will_be_learned_token_by_token(page: Page) -> None:
     open_tab(page, "Data")
     seen = page.locator("#seen")
@@ -163,7 +169,7 @@ def test_prepared_rows_and_the_report_can_be_saved(page: Page) -> None:
 
 def test_the_data_tab_cuts_rows_where_the_train_tab_says(page: Page) -> None:
     open_tab(page, "Train")
-    page.get_by_role("button", name="All settings").click()
+    open_settings(page)
     page.get_by_role("textbox", name="Longest row (tokens) Longer").fill("110")
     page.keyboard.press("Tab")
     page.wait_for_timeout(1500)  # the form reaches the page's own state a moment after the typing
@@ -174,7 +180,7 @@ def test_the_data_tab_cuts_rows_where_the_train_tab_says(page: Page) -> None:
 
 def test_a_wrong_number_is_explained_and_nothing_starts(page: Page, server: Server) -> None:
     open_tab(page, "Train")
-    page.get_by_role("button", name="All settings").click()
+    open_settings(page)
     page.get_by_label("Learning rate").fill("-1")
     page.locator("#start").click(delay=1500)  # a slow hand: what leaving the box brings must not move the button away
     expect(page.locator(".toast-body").first).to_contain_text(
@@ -185,7 +191,7 @@ def test_a_wrong_number_is_explained_and_nothing_starts(page: Page, server: Serv
 
 def test_the_form_shows_the_settings_of_the_preset_that_it_starts_with(page: Page) -> None:
     open_tab(page, "Train")
-    page.get_by_role("button", name="All settings").click()
+    open_settings(page)
     expect(page.get_by_role("textbox", name="Epochs How often")).to_have_value("0.55")
     page.get_by_label("Preset").click()
     page.get_by_role("option", name="Text to one of twelve labels").last.click()
