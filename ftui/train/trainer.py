@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -41,12 +41,11 @@ class Trainer(SFTTrainer):
         if self.ranks.is_first:
             shutil.rmtree(checkpoint, ignore_errors=True)  # what a crash left of an earlier sitting
         self.ranks.wait()
-        try:
+        with ExitStack() as given_up:  # what fails leaves room, on a full disk, for the run's last words
+            given_up.callback(shutil.rmtree, checkpoint, ignore_errors=True)
             super()._save_checkpoint(model, trial)
             self.ranks.wait()  # each rank writes the state of its own random numbers
-        except Exception:
-            shutil.rmtree(checkpoint, ignore_errors=True)  # on a full disk, room for the run's last words
-            raise
+            given_up.pop_all()
         if self.ranks.is_first:
             mark_complete(checkpoint)
             prune(folder, self.state.best_global_step)
