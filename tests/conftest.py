@@ -15,6 +15,11 @@ from ftui.runs import Run, RunStore
 from tests import tiny
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes name no test: packed ones hold the time, and two workers would disagree on what the test is called."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def tiny_family(tmp_path_factory) -> Callable[[str], Path]:
     """The folder of a tiny model of a family: llama, qwen2, qwen3, mistral, gpt2 or bert. Made once; do not write into it."""
