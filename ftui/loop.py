@@ -144,32 +144,8 @@ def _lost_rank(run: Run) -> str:
 def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
     config = run.config
     with run.stage("preparing", "Reading the rows and the model."):
-        base_dir = model_folder(
-            config.base_model, config.revision, report=lambda sentence: run.log("message", sentence)
-        )
-        check_tunable(base_dir)
-        _check_settings(config, base_dir, ranks)
-        encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
-        rows = config.dataset.load()
-        examples = prepare(config, encoding, rows, run.counting("prepared", len(rows)))
-        examples.check_trainable()
-        run.write("split.json", json.dumps(examples.split_json()))
-        for note in (*encoding.notes, *examples.notes()):
-            run.log("message", note, "warning")
-        for name in sorted(set(config.evaluation.baselines) - {"zero_shot"}):
-            run.log("message", f"The baseline {name} is not compared yet; only zero_shot is.", "warning")
-        run.log(
-            "message",
-            f"{len(examples.train)} rows to learn from, {len(examples.validation)} to watch, {len(examples.test)} kept out for the test.",
-        )
-        run.log("message", f"Base model: {origin(config.base_model, base_dir)}. Computing in {precision(config)}.")
-        if config.adapter:
-            run.log("message", f"It goes on from the adapter of {config.adapter}, rank {config.lora.r}.")
-        choice = None
-        if ranks.count == 1:
-            choice = _plan(run, base_dir, examples)
-        else:
-            run.log("message", f"{ranks.count} processes learn together.")
+        base_dir, encoding, examples = _read(run, ranks)
+        choice = _plan(run, base_dir, examples) if ranks.count == 1 else None
         ranks.share(str(run.path.resolve()))
         forget_peak()
         model = load_model(base_dir, config.quantization, to_share=ranks.share_base)
@@ -200,6 +176,33 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
         proof = merge_and_prove(run, base_dir, tuned, examples)
     run.write("README.md", model_card(run, base_dir, examples, trained, report, proof))
     run.end("done", headline(report) if report else "Done: trained and merged.")
+
+
+def _read(run: Run, ranks: Ranks) -> tuple[Path, Encoding, Examples]:
+    """The folder of the base, how it is asked, and the rows; the run says what of them a person should know."""
+    config = run.config
+    base_dir = model_folder(config.base_model, config.revision, report=lambda sentence: run.log("message", sentence))
+    check_tunable(base_dir)
+    _check_settings(config, base_dir, ranks)
+    encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
+    rows = config.dataset.load()
+    examples = prepare(config, encoding, rows, run.counting("prepared", len(rows)))
+    examples.check_trainable()
+    run.write("split.json", json.dumps(examples.split_json()))
+    for note in (*encoding.notes, *examples.notes()):
+        run.log("message", note, "warning")
+    for name in sorted(set(config.evaluation.baselines) - {"zero_shot"}):
+        run.log("message", f"The baseline {name} is not compared yet; only zero_shot is.", "warning")
+    run.log(
+        "message",
+        f"{len(examples.train)} rows to learn from, {len(examples.validation)} to watch, {len(examples.test)} kept out for the test.",
+    )
+    run.log("message", f"Base model: {origin(config.base_model, base_dir)}. Computing in {precision(config)}.")
+    if config.adapter:
+        run.log("message", f"It goes on from the adapter of {config.adapter}, rank {config.lora.r}.")
+    if ranks.count > 1:
+        run.log("message", f"{ranks.count} processes learn together.")
+    return base_dir, encoding, examples
 
 
 def _check_settings(config: RunConfig, base_dir: Path, ranks: Ranks) -> None:
