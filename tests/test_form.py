@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import gradio as gr
 import pytest
 
@@ -78,9 +80,30 @@ def test_a_wrong_number_is_told_with_its_path_and_an_empty_one_is_not_guessed(fo
         form.read(values)
 
 
-def test_the_whole_page_is_built_without_a_model_or_a_run(tmp_path):
+@pytest.fixture
+def studio(tmp_path) -> gr.Blocks:
     from ftui.ui import Pulse, build_studio
 
     store, lease = RunStore(tmp_path / "runs"), Lease()
-    studio = build_studio(store, BackgroundTrainer(store, lease), ChatModel(lease), Pulse(), lambda: None)
+    return build_studio(store, BackgroundTrainer(store, lease), ChatModel(lease), Pulse(), lambda: None)
+
+
+def test_the_whole_page_is_built_without_a_model_or_a_run(studio):
     assert all(function.api_visibility != "public" for function in studio.fns.values())
+
+
+def test_a_queue_without_events_leaves_the_processor_to_the_run(studio):
+    looks = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_at(self, when, *arguments, **options):
+            looks.append(when)
+            return super().call_at(when, *arguments, **options)
+
+    async def rest() -> None:
+        studio._queue.start()
+        await asyncio.sleep(0.5)
+        studio._queue.close()
+
+    asyncio.Runner(loop_factory=Loop).run(rest())
+    assert 5 < len(looks) < 25
