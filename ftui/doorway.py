@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ftui.ui import Pulse
 
 SHORT_SECONDS = 20
-KEEP_ALIVE = SHORT_SECONDS + 5  # uvicorn counts from the last long answer
+KEEP_ALIVE = 75  # a page that nobody sees asks once a minute, and keeps its connection
 QUESTION, VERSION, END = b"GET /pulse?", b" HTTP/1.1", b"\r\n\r\n"
 BODIES = {b"content-length", b"transfer-encoding"}  # what stands behind the headers is not read on the short way
 UNCHANGED = b"HTTP/1.1 204 No Content\r\ncache-control: no-store\r\n\r\n"
