@@ -65,6 +65,7 @@ class BackgroundTrainer:
         self._run: Run | None = None
         self.rehearsal: Rehearsal | None = None
         self._thread: threading.Thread | None = None
+        self._is_ending = False
 
     @property
     def store(self) -> RunStore:
@@ -161,8 +162,11 @@ class BackgroundTrainer:
                 self._work_on(run)
 
     def _next(self) -> Run | None:
-        """Takes out the next run that still waits: another process may have carried one out, or thrown it away."""
-        while self._waiting:
+        """Takes out the next run that still waits: another process may have carried one out, or thrown it away.
+
+        None while ftui ends or must be restarted: they wait for the next process.
+        """
+        while self._waiting and not (self._is_ending or self._lease.trouble):
             run = self._waiting.pop(0)
             if run.path.is_dir() and run.written_state == "queued" and not run.is_held:
                 return run
@@ -206,7 +210,8 @@ class BackgroundTrainer:
                 self._store.trash(run)
 
     def shut_down(self) -> None:
-        """Saves the run at work within 25 seconds and lets it read "interrupted", so that it can be resumed."""
+        """Saves the run at work within 25 seconds and lets it read "interrupted", so that it can be resumed. None follows it."""
+        self._is_ending = True
         run, thread = self._run, self._thread
         if run and thread and thread.is_alive():
             run.stop("shutdown")
@@ -243,7 +248,7 @@ class BackgroundTrainer:
             work(run)
             work = self._carry_out
             with self._changing:
-                self._run = None if run.shutting_down else self._next()
+                self._run = self._next()
 
     def _carry_out(self, run: Run) -> None:
         from ftui.loop import carry_out

@@ -337,6 +337,17 @@ def test_a_shutdown_saves_the_run_and_it_goes_on_later(longer, store):
     assert sorted(losses(run)) == list(range(1, STEPS + 1))
 
 
+def test_a_shutdown_does_not_begin_with_the_run_that_waits(longer, store):
+    trainer = BackgroundTrainer(store, Lease())
+    run, waiting = trainer.start(longer), trainer.queue(longer)
+    while not losses(run):
+        time.sleep(0.02)
+    trainer.shut_down()
+    assert (run.state, waiting.state) == ("interrupted", "queued")
+    assert len(waiting.events()) == 1, "nothing was done for it"
+    assert BackgroundTrainer(store, Lease()).store.left_waiting() == [waiting], "and it is there after a restart"
+
+
 QUEUE = """
 import sys, time
 from pathlib import Path
@@ -626,7 +637,7 @@ def test_a_poisoned_gpu_fails_the_run_in_words_and_takes_no_more_work(config, st
     trainer, chat = BackgroundTrainer(store, lease), ChatModel(lease)
     with monkeypatch.context() as patch:
         patch.setattr(SFTTrainer, "compute_loss", asserting)
-        run = trainer.start(config)
+        run, waiting = trainer.start(config), trainer.queue(config)
         assert _ended(run) == "failed"
     assert "restart ftui" in run.events()[-1].message
     assert "device-side assert" in run.events()[-1].data["trace"]
@@ -637,7 +648,8 @@ def test_a_poisoned_gpu_fails_the_run_in_words_and_takes_no_more_work(config, st
     ):
         with pytest.raises(UserError, match="restart ftui"):
             _when_free(refused)
-    assert len(store.list()) == 1
+    assert waiting.state == "queued" and len(waiting.events()) == 1, "it waits for the new process"
+    assert len(store.list()) == 2
     assert _ended(BackgroundTrainer(store, Lease()).resume(run)) == "done", "a new process can go on"
 
 
