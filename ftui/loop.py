@@ -5,6 +5,7 @@ Each stage is written to the run before it begins, so that whoever watches the f
 
 from __future__ import annotations
 
+import hashlib
 import json
 import traceback
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from ftui.proof import merge_and_prove
 from ftui.ranks import ALONE, Ranks, is_lost_rank
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
-from ftui.train import Way, checkpoint_at, train
+from ftui.train import Way, checkpoint_at, complete_checkpoints, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -188,6 +189,7 @@ def _read(run: Run, ranks: Ranks) -> tuple[Path, Encoding, Examples]:
     rows = config.dataset.load()
     examples = prepare(config, encoding, rows, run.counting("prepared", len(rows)))
     examples.check_trainable()
+    _check_same_rows(run, examples)
     run.write("split.json", json.dumps(examples.split_json()))
     for note in (*encoding.notes, *examples.notes()):
         run.log("message", note, "warning")
@@ -224,6 +226,16 @@ def _check_settings(config: RunConfig, base_dir: Path, ranks: Ranks) -> None:
         )
 
 
+def _check_same_rows(run: Run, examples: Examples) -> None:
+    """UserError where a run would go on with other rows: what it has learned could stand in its test now."""
+    known = run.read_json("split.json")
+    if known and known != examples.split_json() and complete_checkpoints(run.path / "checkpoints"):
+        raise UserError(
+            "The rows of this run, or the way they are split, are not those that it began with, and what it has learned "
+            "could stand in its test now. Put them back, then resume; or start a new run."
+        )
+
+
 def _plan(run: Run, base_dir: Path, examples: Examples) -> Choice | None:
     """Writes down what the run was expected to take, to stand beside what it took, and how its steps are carried out.
 
@@ -246,25 +258,34 @@ def _base_answers(
     run: Run, stage: str, encoding: Encoding, model: PreTrainedModel, test: list[Example]
 ) -> Answers | None:
     """What the base answers, asked once in all sittings of a run. None without test rows."""
-    saved = _saved_answers(run)
-    if saved or not test:
+    if not test:
+        return None
+    asked = _fingerprint(run.config, test)
+    if saved := _saved_answers(run, asked):
         return saved
     with run.stage(stage, f"The base answers {len(test)} test rows, to compare with later."):
         answers = answer(
             model, encoding, test, run.config, lambda: run.stop_wanted, run.counting("answered", len(test))
         )
         if not run.stop_wanted:
-            run.write("base_answers.json", json.dumps(answers, ensure_ascii=False))
+            kept = {"asked": asked, "replies": answers.replies, "losses": answers.losses}
+            run.write("base_answers.json", json.dumps(kept, ensure_ascii=False))
     return answers
 
 
-def _saved_answers(run: Run) -> Answers | None:
-    """What the base answered in an earlier sitting of this run."""
-    try:
-        replies, losses = json.loads((run.path / "base_answers.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+def _saved_answers(run: Run, asked: str) -> Answers | None:
+    """What the base answered in an earlier sitting of this run, if it was asked the same."""
+    kept = run.read_json("base_answers.json")
+    if not kept or kept.get("asked") != asked:
         return None
-    return Answers([Reply(*reply) for reply in replies], losses)
+    return Answers([Reply(*reply) for reply in kept["replies"]], kept["losses"])
+
+
+def _fingerprint(config: RunConfig, test: list[Example]) -> str:
+    """Of a base and all that it is asked: the config of a run may be edited between two sittings."""
+    base = [config.base_model, config.revision, *config.quantization.model_dump().values()]
+    asked = [base, config.evaluation.max_new_tokens, [example.encoded for example in test]]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def _report(

@@ -7,6 +7,7 @@ import shutil
 from collections import namedtuple
 
 import pytest
+import yaml
 
 import ftui.loop
 from ftui.config import RunConfig
@@ -227,6 +228,54 @@ def test_a_stopped_run_goes_on_and_ends_with_the_losses_of_one_that_was_never_st
     assert carry_out(run, Lease()) == "done", run.events()[-1].message
     assert train_losses(run) == pytest.approx(train_losses(finished_run), rel=1e-3)
     assert run.read_json("report.json")["rows"] == 6 and run.merged_dir.is_dir()
+
+
+@pytest.fixture
+def stopped_at_4(carried_out, monkeypatch) -> Run:
+    with monkeypatch.context() as patched:
+        stop_when(patched, lambda type, data: type == "metrics" and data["step"] == 4)
+        return carried_out()
+
+
+def edited(run: Run, change) -> Run:
+    """The run as somebody left it who opened its config in an editor."""
+    values = yaml.safe_load((run.path / "config.yaml").read_text())
+    change(values)
+    run.write("config.yaml", yaml.safe_dump(values))
+    return Run(run.path)
+
+
+def test_a_run_does_not_go_on_with_other_rows_and_does_with_its_own(stopped_at_4, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    kept = rows.read_text()
+    rows.write_text("".join(reversed(kept.splitlines(keepends=True))))
+    assert carry_out(stopped_at_4, Lease()) == "failed"
+    assert "are not those that it began with" in stopped_at_4.events()[-1].message
+    rows.write_text(kept)
+    assert carry_out(stopped_at_4, Lease()) == "done"
+
+
+def test_the_base_is_asked_again_where_what_it_answered_was_something_else(stopped_at_4):
+    run = edited(stopped_at_4, lambda values: values["evaluation"].update(limit=3))
+    assert carry_out(run, Lease()) == "done", run.events()[-1].message
+    report = run.read_json("report.json")
+    assert report["rows"] == 3 and len(report["examples"]) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"r": 4},
+        {"lora_alpha": 32},
+        {"use_dora": True},
+        {"target_modules": ["q_proj"]},
+        {"init_lora_weights": "olora"},
+    ],
+)
+def test_an_adapter_that_was_set_otherwise_since_it_was_saved_is_told(stopped_at_4, change):
+    run = edited(stopped_at_4, lambda values: values["lora"].update(change))
+    assert carry_out(run, Lease()) == "failed"
+    assert "were trained with other settings: lora." in run.events()[-1].message
 
 
 def test_a_finished_run_is_not_trained_again(run_to_change):

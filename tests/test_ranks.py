@@ -176,8 +176,8 @@ def test_two_processes_that_hold_half_of_a_4_bit_base_each_learn_what_one_learns
     ours, theirs = (read_adapter(each.adapter_dir) for each in (run, one_in_4_bits))
     assert ours.keys() == theirs.keys()
     assert all((ours[name].a - theirs[name].a).abs().max() < 1e-3 for name in ours)
-    (replies, expected), (their_replies, their_expected) = (
-        each.read_json("base_answers.json") for each in (run, one_in_4_bits)
+    (_, replies, expected), (_, their_replies, their_expected) = (
+        each.read_json("base_answers.json").values() for each in (run, one_in_4_bits)
     )
     assert [reply[0] for reply in replies] == [reply[0] for reply in their_replies]
     assert expected == pytest.approx(their_expected, abs=1e-3)

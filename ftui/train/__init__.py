@@ -27,7 +27,7 @@ from ftui.train.checkpoints import (
     rewind,
     step_of,
 )
-from ftui.train.from_adapter import start_of, with_start
+from ftui.train.from_adapter import check_same, start_of, with_start
 from ftui.train.recompute import recomputed_layers
 from ftui.train.reporter import RESULTS, NotANumber, Reporter, callback_of, stopping
 from ftui.train.room import NoRoom
@@ -86,6 +86,8 @@ def train(
     if run.config.adapter:
         way = way._replace(start=checkpoint or start_of(run.config, run.path.parent))
     trainer = build_trainer(run.config, model, encoding, examples, folder, way)
+    if checkpoint:
+        check_same(checkpoint, trainer.model)
     trainer.tell = lambda said: run.log("message", said, "warning")
     # A shared base is gathered for each word of a reply, and by all: nobody asks it while it learns.
     questions = [] if ranks.share_base else watch_questions(run.config, examples)

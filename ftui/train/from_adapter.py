@@ -79,6 +79,22 @@ def targets_of(folder: Path, model: PreTrainedModel) -> list[str] | str:
     return targets
 
 
+def check_same(checkpoint: Path, model: PeftModel) -> None:
+    """UserError where the settings of the adapter were changed since a checkpoint of this very run was written."""
+    kept, asked = settings_of(checkpoint), model.peft_config["default"].to_dict()
+    differ = [key for key in (*SHAPING, "target_modules") if _listed(kept.get(key)) != _listed(asked[key])]
+    if differ:
+        raise UserError(
+            f"The checkpoints of this run were trained with other settings: {' and '.join(f'lora.{key}' for key in differ)}. "
+            "Put them back, then resume; or start a new run."
+        )
+
+
+def _listed(value: Any) -> Any:
+    """A set of names, which a file keeps as a list in any order."""
+    return sorted(value) if isinstance(value, set | list) else value
+
+
 def load_start(model: PeftModel, folder: Path) -> None:
     """Puts the weights of the adapter in `folder` into the new adapter of `model`. UserError where they do not fit."""
     from peft import load_peft_weights, set_peft_model_state_dict

@@ -13,6 +13,8 @@ RUNS = {
     "The baseline {name} is not compared yet; only zero_shot is.": "La referencia {name} aún no se compara; solo zero_shot.",
     "The base answers {rows} test rows, to compare with later.": "La base responde {rows} filas de prueba, para comparar después.",
     "Learning from {rows} rows.": "Aprendiendo de {rows} filas.",
+    "The rows of this run, or the way they are split, are not those that it began with, and what it has learned could stand in its test now. Put them back, then resume; or start a new run.": "Las filas de este entrenamiento, o su partición, no son aquellas con las que empezó, y lo aprendido podría estar ahora en su prueba. Devuélvelas a su sitio y continúa, o empieza otro.",
+    "The checkpoints of this run were trained with other settings: {keys}. Put them back, then resume; or start a new run.": "Los puntos de control de este entrenamiento se entrenaron con otros ajustes: {keys}. Devuélvelos a su valor y continúa, o empieza otro.",
     "Going on from the checkpoint of step {step}.": "Se sigue desde el punto de control del paso {step}.",
     "Back to the checkpoint of step {step}; what came after it is gone.": "De vuelta al punto de control del paso {step}; lo posterior se ha perdido.",
     "The adapter is saved: {steps} steps.": "El adaptador está guardado: {steps} pasos.",
