@@ -45,9 +45,13 @@ def test_a_run_that_was_taken_back_shows_the_step_it_goes_on_from(run):
 
 
 def test_a_run_whose_config_cannot_be_read_does_not_hide_the_others(run, store, config):
-    (run.path / "config.yaml").write_text("base_model: [")
     store.create(config)
-    assert "its config cannot be read" in {line.base_model for line in History(RunStore(store.folder)).lines()}
+    for broken in (b"base_model: [", b"\x00\xff\xfe", b""):
+        (run.path / "config.yaml").write_bytes(broken)
+        (run.path / "report.json").write_text("[1, 2]")
+        assert "its config cannot be read" in {line.base_model for line in History(RunStore(store.folder)).lines()}
+        with pytest.raises(UserError, match="The config of run"):
+            assert Run(run.path).config
     assert len(History(store).lines()) == 2
 
 

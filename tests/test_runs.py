@@ -309,7 +309,8 @@ def test_a_new_folder_takes_its_place_only_when_all_went_well(run):
 
 def test_json_that_is_missing_or_broken_reads_as_none(run):
     assert run.read_json("report.json") is None
-    (run.path / "report.json").write_text('{"half": ')
-    assert run.read_json("report.json") is None
+    for broken in ('{"half": ', "[1, 2]"):
+        (run.path / "report.json").write_text(broken)
+        assert run.read_json("report.json") is None
     run.write("report.json", json.dumps({"a": 1}))
     assert run.read_json("report.json") == {"a": 1}

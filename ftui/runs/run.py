@@ -64,7 +64,7 @@ class Run:
     @cached_property
     def config(self) -> RunConfig:
         try:
-            return RunConfig.from_yaml((self.path / "config.yaml").read_text(encoding="utf-8"))
+            return RunConfig.load(self.path / "config.yaml")
         except UserError as error:
             raise UserError(f"The config of run {self.run_id} cannot be read: {error}") from None
 
@@ -251,10 +251,12 @@ class Run:
         return write_whole(self.path / name, text)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
+        """None for a file that is missing or broken, or holds something else than an object."""
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            found = json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+        return found if isinstance(found, dict) else None
 
     @contextmanager
     def new_folder(self, name: str) -> Iterator[Path]:
