@@ -5,10 +5,12 @@ import os
 import re
 import time
 
+import pytest
+
 from ftui.runs import Run
 from ftui.train import checkpoints_of
 from ftui.ui.language import Voice
-from ftui.ui.live import losses_html, proof_html, status_html
+from ftui.ui.live import _sittings, losses_html, proof_html, status_html
 from ftui.ui.runs_table import checkpoints_html, compared_html
 from ftui.ui.train_tab.live import ended_before
 
@@ -83,6 +85,30 @@ def test_the_time_that_a_run_took_is_that_of_all_its_sittings(run_to_change):
     waiting, again = ("25:00", "state", {"state": "queued"}), [("30:00", "state", reading), ("30:01", "message", plan)]
     assert "took 2 min 04 s and 2.0 GB, in 2 sittings" in shown(*first, waiting, *again, *end)
     assert "took 2 min 04 s and 2.0 GB, in 2 sittings" in shown(*first, *again, *end), "killed, and gone on with"
+
+
+def test_a_clock_that_is_set_back_takes_no_time_away(store, config):
+    run = store.create(config)
+    states = {"00:00": {"state": "preparing"}, "10:00": {}, "04:00": {"state": "merging"}, "04:30": {"state": "done"}}
+    for clock, data in states.items():
+        event = {
+            "time": f"2026-11-21T10:{clock}+00:00",
+            "level": "info",
+            "type": "message",
+            "message": "",
+            "data": data,
+        }
+        with (run.path / "events.jsonl").open("a") as file:
+            file.write(json.dumps(event | ({"type": "state"} if data else {})) + "\n")
+    assert _sittings(run.events()) == [10 * 60 + 30]
+
+
+@pytest.mark.parametrize("spanish", [False, True])
+def test_a_merge_that_could_not_be_proven_says_so_beside_the_report(run_to_change, spanish):
+    why = "the merged model fits neither the GPU nor the memory beside it"
+    run_to_change.write("proof.json", json.dumps({"base_weights": "original", "not_proven": why}))
+    shown = proof_html(run_to_change, Voice.of(spanish))
+    assert ("pero no comparado con lo entrenado" if spanish else "but not compared with what was trained") in shown
 
 
 def plotted(store, config, *measured: dict) -> str:

@@ -157,18 +157,19 @@ def _planned_beside_actual(events: list[Event], measured: list[dict[str, Any]], 
 def _sittings(events: list[Event]) -> list[float]:
     """Seconds of each sitting, from the reading of its rows to its end or its last word; not what was done to an ended run."""
     sittings: list[float] = []
-    began, opening = None, None
+    last, opening = None, None
     for event in events:
         state, now = event.data.get("state"), datetime.fromisoformat(event.time)
         if state == "preparing" and event.message == (opening or event.message):
-            began, opening = now, event.message
+            last, opening = now, event.message
             sittings.append(0)
         elif state == "queued":
-            began = None
-        if began:
-            sittings[-1] = (now - began).total_seconds()
+            last = None
+        if last:
+            sittings[-1] += max((now - last).total_seconds(), 0)  # the clock may have been set back
+            last = now
         if state in ENDED:
-            began = None
+            last = None
     return sittings
 
 
@@ -271,6 +272,8 @@ def _is_right(example: dict[str, Any]) -> bool:
 
 
 def _merge_sentence(proof: dict[str, Any], voice: Voice) -> str:
+    if "not_proven" in proof:
+        return voice.known(f"Merged, but not compared with what was trained: {proof['not_proven']}.")
     return voice(
         "Merged into the base's weights ({weights}) and compared: {same} of {tokens} held-out tokens are the same; loss {before} before, {after} merged.",
         weights=voice(proof["base_weights"]),
