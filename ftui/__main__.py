@@ -11,6 +11,8 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ftui.errors import UserError
@@ -93,7 +95,9 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from ftui.loop import evaluate_again
     from ftui.runs import RunStore
 
-    report = evaluate_again(RunStore(options.runs).find(options.run), Lease(), options.checkpoint)
+    run = RunStore(options.runs).find(options.run)
+    with _stopped_in_words("The comparison was stopped."):
+        report = evaluate_again(run, Lease(), options.checkpoint)
     print(report_markdown(report))
     return report
 
@@ -104,9 +108,21 @@ def _merge(options: argparse.Namespace) -> dict[str, Any]:
     from ftui.runs import RunStore
 
     run = RunStore(options.runs).find(options.run)
-    proof = merge_again(run, Lease())
+    with _stopped_in_words("The merge was stopped. The adapter is safe; merge this run again."):
+        proof = merge_again(run, Lease())
     print(f"Merged into {run.merged_dir}")
     return {"merged": str(run.merged_dir), "proof": proof}
+
+
+@contextmanager
+def _stopped_in_words(said: str) -> Iterator[None]:
+    """A page may wish that what a terminal does with a run stops."""
+    from ftui.runs import Stopped
+
+    try:
+        yield
+    except Stopped:
+        raise UserError(said) from None
 
 
 def _presets(options: argparse.Namespace) -> list[dict[str, Any]]:

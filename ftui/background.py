@@ -272,7 +272,6 @@ def _evaluate(run: Run, lease: Lease, step: int | None) -> None:
     except Exception as error:  # a comparison must not take the queue along
         run.log("message", explain_failure(error), "error")
     finally:
-        run.forget_stop()
         release_memory()
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -302,9 +302,20 @@ def _report(
     return report
 
 
+@contextmanager
+def _once_more(run: Run, lease: Lease, what: str) -> Iterator[None]:
+    """Holds a run that has ended, and the accelerator. A wish to stop is one for this work alone."""
+    with run.held(), lease.held_by(f"{what} {run.run_id}"):
+        run.forget_stop()
+        try:
+            yield
+        finally:
+            run.forget_stop()
+
+
 def merge_again(run: Run, lease: Lease) -> dict[str, Any]:
-    """Merges a finished or stopped run, with proof. Returns the proof."""
-    with run.held(), lease.held_by(f"merging {run.run_id}"):
+    """Merges a finished or stopped run, with proof. Returns the proof. Stopped when somebody wished that."""
+    with _once_more(run, lease, "merging"):
         base_dir = model_folder(run.config.base_model, run.config.revision)
         adapted = load_adapted(run, base_dir)
         examples = prepare(run.config, Encoding(load_tokenizer(run.adapter_dir)))
@@ -314,8 +325,7 @@ def merge_again(run: Run, lease: Lease) -> dict[str, Any]:
 def evaluate_again(run: Run, lease: Lease, step: int | None = None) -> dict[str, Any]:
     """The comparison once more, base and adapter in the precision they were trained in; with `step`, that checkpoint's
     adapter, whose report gets a file of its own. UserError without test rows; Stopped when somebody wished that."""
-    with run.held(), lease.held_by(f"evaluating {run.run_id}"):
-        run.forget_stop()
+    with _once_more(run, lease, "evaluating"):
         adapter_dir = None if step is None else checkpoint_at(run, step)
         adapted = load_adapted(run, model_folder(run.config.base_model, run.config.revision), adapter_dir)
         encoding = chat_encoding(run)

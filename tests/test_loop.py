@@ -347,9 +347,11 @@ def test_a_finished_run_is_merged_again_with_the_same_proof(run_to_change):
     assert run_to_change.merged_dir.is_dir() and run_to_change.state == "done"
 
 
-def test_a_stop_wished_after_the_end_does_not_spoil_the_next_evaluation(run_to_change):
+@pytest.mark.parametrize("again", [merge_again, evaluate_again])
+def test_a_stop_wished_after_the_end_does_not_spoil_the_next_work(run_to_change, again):
     run_to_change.stop()
-    assert evaluate_again(run_to_change, Lease())["rows"] == 6
+    assert again(run_to_change, Lease())["rows"] >= 4
+    assert not run_to_change.stop_wanted
 
 
 def test_evaluating_a_run_without_test_rows_is_told(config, store):

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ftui.__main__ import main
+from ftui.runs import Run
 
 HOME = Path(__file__).parents[1]
 
@@ -147,6 +148,22 @@ def test_a_run_is_evaluated_and_merged_again(run_to_change, capsys):
     assert last_line(capsys.readouterr().out)["rows"] == 6
     assert main(["merge", str(run_to_change.path), "--json"]) == 0
     assert set(last_line(capsys.readouterr().out)) == {"merged", "proof"}
+
+
+@pytest.mark.parametrize(("command", "begins"), [("evaluate", "message"), ("merge", "progress")])
+def test_what_a_page_stops_in_a_terminal_ends_in_a_sentence(run_to_change, capsys, monkeypatch, command, begins):
+    log = Run.log
+
+    def log_and_stop(run, type, *arguments, **data):
+        log(run, type, *arguments, **data)
+        if type == begins:
+            run.stop()
+
+    monkeypatch.setattr(Run, "log", log_and_stop)
+    assert main([command, str(run_to_change.path)]) == 2
+    said = capsys.readouterr().err
+    assert "was stopped." in said and len(said.splitlines()) == 1
+    assert run_to_change.state == "done" and not run_to_change.stop_wanted
 
 
 def test_a_checkpoint_is_asked_and_evaluated(run_to_change, capsys):

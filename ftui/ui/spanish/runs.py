@@ -33,6 +33,7 @@ RUNS = {
     "{words} is compared with the base on {rows} test rows.": "Se compara con la base en {rows} filas de prueba: {words}.",
     "The adapter": "el adaptador",
     "The checkpoint of step {step}": "el punto de control del paso {step}",
+    "The merge was stopped. The adapter is safe; merge this run again.": "La fusión se paró. El adaptador está a salvo; fusiona otra vez este entrenamiento.",
     "The comparison was stopped.": "La comparación se paró.",
     "This run has no test rows to compare on: its split keeps none, or evaluation.limit is 0.": "Este entrenamiento no tiene filas de prueba con las que comparar: su partición no aparta ninguna, o evaluation.limit es 0.",
     "Merging the adapter into the 16-bit base.": "Fusionando el adaptador con la base de 16 bits.",
