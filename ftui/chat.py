@@ -142,12 +142,21 @@ def _load_whole(folder: Path) -> PreTrainedModel:
 
 def load_adapted(run: Run, base_dir: Path, checkpoint: Path | None = None, place: str | None = None) -> PreTrainedModel:
     """Base and adapter, or that of a checkpoint, in the precision they were trained in. `place` as in `load_model`."""
-    from peft import PeftModel
+    from safetensors import SafetensorError
 
     adapter_dir = checkpoint or run.adapter_dir
     if not adapter_dir.is_dir():
         raise UserError(f"Run {run.run_id} has no adapter: it was not trained far enough. Start it again.")
-    return PeftModel.from_pretrained(load_model(base_dir, run.config.quantization, place), adapter_dir)
+    base = load_model(base_dir, run.config.quantization, place)
+    from peft import PeftModel  # it brings bitsandbytes, which has been asked to be quiet by now
+
+    try:
+        return PeftModel.from_pretrained(base, adapter_dir)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(
+            f"The adapter in {adapter_dir.name} of run {run.run_id} cannot be read: {str(error).splitlines()[0][:200]}. "
+            "Take one of its checkpoints, or train it again."
+        ) from None
 
 
 def chat_encoding(run: Run) -> Encoding:

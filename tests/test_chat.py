@@ -174,6 +174,15 @@ def test_what_is_not_there_yet_is_told(config, store, run_to_change):
     assert encoding.prompt(MESSAGES).endswith("<|im_start|>assistant\n")
 
 
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+@pytest.mark.parametrize("contents", [b"", b"\xff{half", b"[1]", None])
+def test_an_adapter_that_is_broken_is_told(run_to_change, name, contents):
+    path = run_to_change.adapter_dir / name
+    path.unlink() if contents is None else path.write_bytes(contents)
+    with pytest.raises(UserError, match="The adapter in adapter of run .* cannot be read: .* train it again"):
+        load_for_chat(run_to_change, "adapter")
+
+
 @pytest.mark.parametrize(
     "wrong", [{"temperature": -1}, {"temperature": 3}, {"top_p": 0}, {"max_new_tokens": 0}, {"top_k": 5}]
 )

@@ -154,6 +154,15 @@ def test_weights_of_another_model_are_refused_although_their_rank_fits(run_to_ch
     assert "fit" in run.events()[-1].message and "fault in ftui" not in run.events()[-1].message
 
 
+def test_weights_that_are_cut_are_told(run_to_change):
+    config = run_to_change.config.model_copy(update={"adapter": run_to_change.run_id})
+    weights = run_to_change.adapter_dir / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    run = RunStore(run_to_change.path.parent).create(config)
+    assert carry_out(run, Lease()) == "failed"
+    assert run.events()[-1].message == "adapter: adapter_model.safetensors in adapter cannot be read."
+
+
 def test_pickled_weights_are_no_adapter(run_to_change, tmp_path):
     folder = shutil.copytree(run_to_change.adapter_dir, tmp_path / "elsewhere")
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")

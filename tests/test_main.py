@@ -127,6 +127,12 @@ def test_chat_in_a_terminal_ends_with_a_line_of_json(finished_run, capsys):
     )
 
 
+@pytest.mark.true
+def test_what_a_library_wants_to_be_installed_is_not_told_in_a_terminal(finished_run):
+    done = ftui("chat", finished_run.path, "--prompt", "A tall tree.", "--model", "adapter")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_chat_takes_columns_and_several_prompts_and_any_of_the_three_models(finished_run, capsys):
     folder = ["--runs", str(finished_run.path.parent), "--json", "--max-new-tokens", "3"]
     assert main(["chat", "last", "--prompt", "A.", "--prompt", "B.", "--model", "base", *folder]) == 0

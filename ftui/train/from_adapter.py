@@ -96,10 +96,14 @@ def _listed(value: Any) -> Any:
 
 
 def load_start(model: PeftModel, folder: Path) -> None:
-    """Puts the weights of the adapter in `folder` into the new adapter of `model`. UserError where they do not fit."""
+    """Puts the weights of the adapter in `folder` into the new adapter of `model`. UserError where they are broken or do not fit."""
     from peft import load_peft_weights, set_peft_model_state_dict
+    from safetensors import SafetensorError
 
-    weights = load_peft_weights(str(folder), device="cpu")
+    try:
+        weights = load_peft_weights(str(folder), device="cpu")
+    except SafetensorError:
+        raise UserError(f"adapter: {WEIGHTS} in {folder.name} cannot be read.") from None
     try:
         result = set_peft_model_state_dict(model, weights)
     except RuntimeError:  # torch's word for a size mismatch

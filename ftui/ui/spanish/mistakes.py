@@ -29,6 +29,7 @@ MISTAKES = {
     "adapter: run {run} was trained on {other}, this config names {base}. An adapter fits its own base only.": "adapter: el entrenamiento {run} partió de {other}, y esta configuración indica {base}. Un adaptador solo encaja con su propia base.",
     "adapter: “{adapter}” names no step; write RUN@STEP, as in {name}@12.": "adapter: «{adapter}» no indica ningún paso; escribe ENTRENAMIENTO@PASO, como en {name}@12.",
     "adapter: “{adapter}” is neither a run with a trained adapter nor a folder with {weights}.": "adapter: «{adapter}» no es un entrenamiento con adaptador ni una carpeta con {weights}.",
+    "adapter: {weights} in {folder} cannot be read.": "adapter: no se puede leer {weights} en {folder}.",
     "adapter: adapter_config.json in {folder} cannot be read.": "adapter: no se puede leer adapter_config.json en {folder}.",
     "adapter: it has weights already. Set lora.init_lora_weights to true.": "adapter: ya tiene pesos. Pon lora.init_lora_weights en true.",
     "adapter: it has {words}, this config {others}. An adapter keeps its own; set {cure}.": "adapter: tiene {words}, y esta configuración {others}. Un adaptador conserva lo suyo; pon {cure}.",

@@ -43,6 +43,7 @@ RUNS = {
     "Merged, but not compared with what was trained: {words}.": "Fusionado, pero no comparado con lo entrenado: {words}.",
     "not compared with what was trained, because {words}.": "no comparado con lo entrenado, porque {words}.",
     "the merged model fits neither the GPU nor the memory beside it": "el modelo fusionado no cabe a su lado ni en la GPU ni en la memoria",
+    "The adapter in {folder} of run {run} cannot be read: {what}. Take one of its checkpoints, or train it again.": "No se puede leer el adaptador en {folder} del entrenamiento {run}: {what}. Usa uno de sus puntos de control o entrénalo otra vez.",
     "The adapter is empty (all zero): the run learned nothing, so merging it would only copy the base.": "El adaptador está vacío (todo ceros): no se aprendió nada, así que fusionarlo solo copiaría la base.",
     "The merged model needs {needed} GB and the disk has {free} GB free. The adapter is safe; free some space, then merge this run again.": "El modelo fusionado necesita {needed} GB y en el disco quedan {free} GB. El adaptador está a salvo; libera espacio y fusiona otra vez este entrenamiento.",
     "This run has no adapter yet, so there is nothing to merge. Train it first.": "Este entrenamiento aún no tiene adaptador, así que no hay nada que fusionar. Entrénalo primero.",
