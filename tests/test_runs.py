@@ -307,6 +307,14 @@ def test_a_new_folder_takes_its_place_only_when_all_went_well(run):
     assert sorted(run.path.iterdir()) == sorted([*before, run.adapter_dir])
 
 
+def test_what_a_killed_process_left_of_a_new_folder_makes_room_for_the_next(run):
+    work = run.new_folder("merged")
+    (work.__enter__() / "weights").write_text("half of them")
+    assert len(list(run.path.glob(".merged-*"))) == 1, "nothing tidied up after the kill"
+    with run.new_folder("merged") as folder:
+        assert list(run.path.glob(".merged-*")) == [folder]
+
+
 def test_json_that_is_missing_or_broken_reads_as_none(run):
     assert run.read_json("report.json") is None
     for broken in ('{"half": ', "[1, 2]"):

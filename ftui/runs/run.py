@@ -261,6 +261,8 @@ class Run:
     @contextmanager
     def new_folder(self, name: str) -> Iterator[Path]:
         """A folder to fill; it takes the place of `name` only when the block ends well."""
+        for left in self.path.glob(f".{name}-*"):  # by a process that was killed: a merged model is large
+            shutil.rmtree(left, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.path))
         try:
             yield work
