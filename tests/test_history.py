@@ -1,6 +1,7 @@
 """The list of runs: what it says of each, that it is quick, and what becomes of runs that are thrown away."""
 
 import json
+import shutil
 import time
 
 import gradio as gr
@@ -114,6 +115,27 @@ def test_a_deleted_run_goes_to_the_trash_and_comes_back_as_it_was(run, store):
     with pytest.raises(UserError, match="There is no run"):
         store.open(run.run_id)
     assert store.restore(run.run_id).state == "done" and store.trashed() == []
+
+
+def test_a_run_whose_name_lies_in_the_trash_already_is_deleted_and_restored_beside_it(run, store, tmp_path):
+    run.end("done", "Done.")
+    copy = shutil.copytree(run.path, tmp_path / "copy")
+    store.trash(run)
+    shutil.copytree(copy, run.path)
+    store.trash(store.open(run.run_id))
+    assert [found.run_id for found in store.trashed()] == [f"{run.run_id}-2", run.run_id]
+    shutil.copytree(copy, run.path)
+    assert store.restore(run.run_id).run_id == f"{run.run_id}-2" and len(store.list()) == 2
+
+
+def test_a_run_that_is_gone_or_cannot_be_moved_is_told(run, store):
+    (store.folder / ".trash").write_text("no folder")
+    with pytest.raises(UserError, match="cannot be moved to .trash: File exists"):
+        store.trash(run)
+    shutil.rmtree(run.path)
+    (store.folder / ".trash").unlink()
+    with pytest.raises(UserError, match="cannot be moved to .trash: No such file"):
+        store.trash(run)
 
 
 def test_a_run_at_work_is_not_deleted(run, store):

@@ -103,11 +103,11 @@ class RunStore:
     # the trash
 
     def trash(self, run: Run) -> None:
-        """Moves a run out of sight, into the folder .trash; nothing is deleted. UserError for a run at work."""
+        """Moves a run out of sight, into the folder .trash; nothing is deleted. UserError for a run at work, and where it
+        cannot be moved."""
         if run.is_held:
             raise UserError(f"Run {run.run_id} is at work. Stop it first, or discard it.")
-        self._trash_dir.mkdir(exist_ok=True)
-        run.path.rename(self._trash_dir / run.run_id)
+        _move(run.path, self._trash_dir)
         self._open.pop(run.run_id, None)
 
     def trashed(self) -> list[Run]:
@@ -115,11 +115,10 @@ class RunStore:
         return [Run(self._trash_dir / name) for name in sorted(_names(self._trash_dir), reverse=True)]
 
     def restore(self, run_id: str) -> Run:
-        """Brings a run back from the trash. UserError when it is not there."""
+        """Brings a run back from the trash. UserError when it is not there, and where it cannot be moved."""
         if run_id not in _names(self._trash_dir):
             raise UserError(f"There is no run “{run_id[:80]}” in the trash.")
-        (self._trash_dir / run_id).rename(self.folder / run_id)
-        return self.open(run_id)
+        return self.open(_move(self._trash_dir / run_id, self.folder).name)
 
     def empty_trash(self) -> int:
         """Deletes what is in the trash for good, and returns how many bytes that were."""
@@ -178,6 +177,16 @@ def _names(folder: Path) -> list[str]:
     except OSError:
         return []
     return [name for name in found if RUN_NAME.fullmatch(name) and os.path.isfile(folder / name / "config.yaml")]
+
+
+def _move(path: Path, folder: Path) -> Path:
+    """Moves a run into `folder`, under another name where one of its name lies there: a copy of it, or one brought back."""
+    places = (folder / name for name in (path.name, *(f"{path.name}-{number}" for number in range(2, 1000))))
+    try:
+        folder.mkdir(exist_ok=True)
+        return path.rename(next(place for place in places if not place.exists()))
+    except OSError as error:
+        raise UserError(f"Run {path.name} cannot be moved to {folder.name}: {error.strerror}.") from None
 
 
 def _cannot_keep(error: OSError) -> UserError:

@@ -72,6 +72,7 @@ RUNS = {
     "Run {run} is still at work. Stop it first, wait until it is done, or queue this one.": "El entrenamiento {run} sigue en marcha. Páralo, espera a que termine o pon este en la cola.",
     "Run {run} is at work in another process. Stop it first, or wait until it is done.": "El entrenamiento {run} está en marcha en otro proceso. Páralo o espera a que termine.",
     "Run {run} is at work. Stop it first, or discard it.": "El entrenamiento {run} está en marcha. Páralo primero o descártalo.",
+    "Run {run} cannot be moved to {folder}: {reason}.": "No se puede mover el entrenamiento {run} a {folder}: {reason}.",
     "Run {run} is being worked on by another process.": "Otro proceso está trabajando en el entrenamiento {run}.",
     "Run {run} is done, and a finished run is not trained again.": "El entrenamiento {run} ha terminado, y lo terminado no se entrena otra vez.",
     "Run {run} is done, and a finished run is not trained again. Start a new one with its config.": "El entrenamiento {run} ha terminado, y lo terminado no se entrena otra vez. Empieza otro con su configuración.",
