@@ -114,7 +114,8 @@ def test_train_in_a_terminal_ends_with_a_line_of_json(config_file, tmp_path):
 
 
 def test_train_in_a_terminal_says_only_what_ftui_says(config_file, tmp_path, capsys):
-    main(["train", str(config_file), "--runs", str(tmp_path / "runs"), "--set", "training.max_steps=1"])
+    one_step = ["--set", "training.max_steps=1"]
+    assert main(["train", str(config_file), "--runs", str(tmp_path / "runs"), *one_step]) == 0, "something was learned"
     assert "grad_norm" not in capsys.readouterr().out
 
 
@@ -237,6 +238,7 @@ def test_a_new_run_starts_from_an_adapter_in_the_terminal(run_to_change, config_
         (["chat", "RUN", "--checkpoint", "3", "--model", "base"], "leave --model away"),
         (["train", "starter", "--checkpoint", "3"], "--resume RUN"),
         (["train", "--resume", "RUN", "--checkpoint", "3"], "is done"),
+        (["train", "--resume", "RUN", "--set", "training.max_steps=9"], "has its config already"),
         (["train", "starter", "--set", "adapter=no-such-run"], "There is no run"),
         (["runs", "--delete", "no-such-run"], "There is no run"),
         (["runs", "--restore", "no-such-run"], "in the trash"),

@@ -24,6 +24,8 @@ def arguments_of(config: RunConfig, model: PreTrainedModel, examples: Examples, 
     values = settings.model_dump(exclude={"eval_steps", "max_length", "gradient_checkpointing", "completion_only_loss"})
     if examples.validation:
         values |= {"eval_strategy": "steps", "eval_steps": every, "load_best_model_at_end": True}
+    if settings.steps(len(examples.train), way.ranks.count) == 1:
+        values["warmup_steps"] = 0  # a warm-up begins with a rate of zero
     if way.choice:  # a batch is a whole step, of which the trainer makes the passes
         rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
         values |= {"per_device_train_batch_size": rows, "gradient_accumulation_steps": 1}
