@@ -64,7 +64,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check_resumption(options: argparse.Namespace) -> None:
-    if options.resume and options.config:
+    if options.resume and (options.config or options.overrides):
         raise UserError("A resumed run has its config already. Give --resume RUN alone, or a CONFIG for a new run.")
     if options.checkpoint is not None and not options.resume:
         raise UserError("--checkpoint says where --resume RUN goes on; a new run starts with --set adapter=RUN@STEP.")
