@@ -107,6 +107,8 @@ def test_tokens_follow_epochs_or_steps():
     assert (
         plan(config_of(max_steps=2, per_device_train_batch_size=5), SMOLLM, Tokens([100] * 40), LAPTOP).tokens == 1_000
     )
+    too_large = config_of(max_steps=2, per_device_train_batch_size=512, gradient_accumulation_steps=8)
+    assert plan(too_large, SMOLLM, Tokens([100] * 40), LAPTOP).tokens == 8_000, "a step holds no row twice"
 
 
 def test_time_grows_with_tokens_and_a_faster_device_takes_less():

@@ -42,9 +42,9 @@ class Tokens(NamedTuple):
 
     def seen(self, settings: TrainingSettings) -> int:
         """Tokens that the whole training goes through."""
-        if settings.max_steps <= 0:
-            return round(sum(self.train) * settings.num_train_epochs)
-        return round(settings.max_steps * _rows(settings) * sum(self.train) / max(len(self.train), 1))
+        once = settings.model_copy(update={"max_steps": -1, "num_train_epochs": 1}).steps(len(self.train))
+        epochs = settings.max_steps / max(once, 1) if settings.max_steps > 0 else settings.num_train_epochs
+        return round(sum(self.train) * epochs)
 
 
 def _rows(settings: TrainingSettings) -> int:
