@@ -6,6 +6,7 @@ YAML file and the hand-over to peft and trl all follow from the field. This file
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from math import ceil
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ftui.dataset import DatasetSource, SplitSettings
 from ftui.errors import UserError
@@ -96,6 +97,21 @@ class LoraSettings(Settings):
         title="First weights",
         description="olora and pissa begin with the main directions of the base and learn faster; the adapter is saved with twice the rank.",
     )
+
+    @field_validator("target_modules")
+    @classmethod
+    def _named(cls, targets: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        """A name alone is a list of one. Any other text is a pattern for whole paths, as peft reads it."""
+        if isinstance(targets, str) and re.fullmatch(r"[\w.]*", targets):
+            targets = (targets,)
+        if not targets or "" in targets and not isinstance(targets, str):
+            raise ValueError("names no layer. Write all-linear, or names such as q_proj, v_proj.")
+        if isinstance(targets, str):
+            try:
+                re.compile(targets)
+            except re.error as error:
+                raise ValueError(f"is no pattern: {error}.") from None
+        return targets
 
     @property
     def starts_from_base(self) -> bool:

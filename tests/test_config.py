@@ -68,6 +68,22 @@ def test_a_number_that_yaml_reads_as_a_string_is_a_number(written, value):
     assert RunConfig.from_yaml(LEAST + f"training: {{learning_rate: {written}}}").training.learning_rate == value
 
 
+def test_a_name_alone_is_a_list_of_one_and_what_names_no_layer_is_told():
+    def targets(value: object) -> object:
+        return LoraSettings(target_modules=value).target_modules
+
+    assert targets("q_proj") == ("q_proj",) and targets("all-linear") == "all-linear"
+    assert targets(".*[qv]_proj") == ".*[qv]_proj"
+    for wrong, reason in (
+        ("", "names no layer"),
+        ([], "names no layer"),
+        (["a", ""], "names no layer"),
+        ("(", "is no pattern"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            targets(wrong)
+
+
 @pytest.mark.parametrize("written", ["8", "8.0", "'8'", "8e0"])
 def test_a_whole_number_may_come_as_a_float_or_as_text(written):
     size = RunConfig.from_yaml(LEAST + f"training: {{per_device_train_batch_size: {written}}}").training

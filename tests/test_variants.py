@@ -166,3 +166,16 @@ def test_an_output_layer_that_is_the_input_layer_gets_no_adapter(values, store):
     run = store.create(RunConfig.parse(values | {"lora": {"target_modules": ["q_proj", "lm_head"]}}))
     carry_out(run, Lease())
     assert "with the same weights, so lm_head cannot be merged" in run.events()[-1].message
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "v_porj"], ["norm"], "layers.*mlp", ["mlp"]])
+def test_layers_that_are_not_there_or_can_hold_no_adapter_are_told_with_those_that_can(values, store, targets):
+    run = store.create(RunConfig.parse(values | {"lora": {"target_modules": targets}}))
+    assert carry_out(run, Lease()) == "failed"
+    assert "It has: down_proj, embed_tokens, gate_proj, k_proj" in run.events()[-1].message
+
+
+@pytest.mark.parametrize("targets", [r".*self_attn\.[qv]_proj", "self_attn.q_proj", ["q_proj", "down_proj"]])
+def test_layers_are_named_by_a_pattern_a_name_or_several(values, store, targets):
+    run = store.create(RunConfig.parse(values | {"lora": {"target_modules": targets}}))
+    assert carry_out(run, Lease()) == "done", run.events()[-1].message

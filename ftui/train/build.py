@@ -16,7 +16,7 @@ from ftui.train.head import compact_head
 from ftui.train.kernels import fuse
 from ftui.train.recompute import recompute
 from ftui.train.room import Room
-from ftui.train.start import lora_config, start_from_base
+from ftui.train.start import check_targets, lora_config, start_from_base
 from ftui.train.way import USUAL, Way
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def build_trainer(
     lora, choice = lora_config(config.lora), way.choice
     if way.start:
         lora.target_modules = targets_of(way.start, model)
+    else:
+        check_targets(model, config.lora.target_modules)
     trainer = Trainer(
         model=model,
         args=arguments_of(config, model, examples, folder, way),

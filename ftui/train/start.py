@@ -7,6 +7,7 @@ at every step: it can be resumed, loaded, switched off and merged like any other
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ftui.config import LoraSettings
@@ -29,6 +30,24 @@ def lora_config(settings: LoraSettings) -> LoraConfig:
         wider = 2**0.5 if settings.use_rslora else 2
         values |= {"r": settings.rank, "lora_alpha": wider * settings.lora_alpha, "init_lora_weights": True}
     return LoraConfig(task_type="CAUSAL_LM", **values)
+
+
+def check_targets(model: PreTrainedModel, targets: str | tuple[str, ...]) -> None:
+    """UserError where `model` does not have the layers that `targets` names, or they can hold no adapter."""
+    from torch.nn import Embedding, Linear
+    from transformers.pytorch_utils import Conv1D
+
+    if targets == "all-linear":
+        return
+    fitting = {name: isinstance(module, Linear | Conv1D | Embedding) for name, module in model.named_modules()}
+    patterns = [targets] if isinstance(targets, str) else [rf"(.*\.)?{re.escape(name)}" for name in targets]
+    for target, pattern in zip([targets] if isinstance(targets, str) else targets, patterns, strict=True):
+        named = [fits for name, fits in fitting.items() if re.fullmatch(pattern, name)]
+        if not named or not all(named):
+            known = ", ".join(sorted({name.rpartition(".")[2] for name, fits in fitting.items() if fits}))
+            raise UserError(
+                f"lora.target_modules: “{target}” names no layers of this model that can hold an adapter. It has: {known}."
+            )
 
 
 def start_from_base(model: PreTrainedModel, settings: LoraSettings) -> None:
