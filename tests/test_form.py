@@ -54,6 +54,24 @@ def test_what_the_inputs_show_is_read_back_as_the_same_config(form, config):
     assert form.read(form.fill(config)) == config
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "lora.target_modules=[q_proj]",
+        "lora.target_modules=q_proj",
+        "lora.target_modules='.*[qv]_proj{1,1}'",
+        "training.learning_rate=3.3333333333333335e-05",
+        "training.num_train_epochs=0.3333333333333333",
+        "training.num_train_epochs=3.0",
+        "dataset.path=[a.jsonl, b.jsonl]",
+    ],
+)
+def test_yaml_and_form_agree_on_what_is_written_in_more_than_one_way(form, change):
+    config = RunConfig.load("starter", [change])
+    assert form.read(form.fill(config)) == config
+    assert RunConfig.from_yaml(form.read(form.fill(config)).to_yaml()) == config
+
+
 @pytest.mark.parametrize("preset", presets(), ids=lambda preset: preset.name)
 def test_a_preset_is_known_by_what_it_filled_in_until_data_base_or_template_are_others(form, preset):
     told, known = form.part([path for path in form.paths if path.startswith(TOLD_BY)]), {p.name: p for p in presets()}

@@ -5,8 +5,10 @@ Nothing here names a hyperparameter: a field that is added to a settings class a
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
@@ -83,8 +85,12 @@ def _from_box(path: str, value: Any) -> Any:
     """What a box says, as the config takes it. An empty box is None where the field may be; nothing is guessed."""
     if path == "watch_prompts":
         return [line for line in str(value or "").splitlines() if line.strip()]
-    if path in COMMA_LISTS and (path != "lora.target_modules" or "," in str(value)) and value != "auto":
-        return [name.strip() for name in str(value).split(",") if name.strip()]
+    if path in COMMA_LISTS and value != "auto":
+        names = [name.strip() for name in str(value).split(",") if name.strip()]
+        is_pattern = path == "lora.target_modules" and not all(re.fullmatch(r"[\w.]+", name) for name in names)
+        return value if is_pattern else names
+    if path == "dataset.path" and ", " in str(value) and not Path(value).exists():
+        return value.split(", ")
     if isinstance(value, str) and not value.strip() and type(None) in get_args(_field(path).annotation):
         return None
     return value
@@ -102,7 +108,7 @@ def _to_box(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     if isinstance(value, float):
-        return f"{value:.15g}"
+        return repr(value).removesuffix(".0")
     return value if isinstance(value, bool) or value is None else str(value)
 
 
