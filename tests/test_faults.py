@@ -424,6 +424,29 @@ def test_a_run_stops_early_when_validation_no_longer_falls(values, store):
 
 
 @pytest.mark.parametrize(
+    "earlier", [0, pytest.param(1, marks=pytest.mark.true), pytest.param(2, marks=pytest.mark.true)]
+)
+def test_a_run_that_stops_early_does_so_after_the_same_step_whenever_it_was_killed(values, store, monkeypatch, earlier):
+    values["training"] |= {"max_steps": 40, "eval_steps": 2, "learning_rate": 0.5}
+    values["evaluation"] |= {"early_stopping_patience": 2}
+    whole, cut = (store.create(RunConfig.parse(values)) for _ in range(2))
+    carry_out(whole, Lease())
+    with monkeypatch.context() as patch:
+        patch.setattr("ftui.loop.merge_and_prove", _dying)  # after all of its steps
+        if earlier:
+            killed_at(cut, max(losses(whole)) - earlier + 1, monkeypatch)
+        else:
+            with pytest.raises(Killed):
+                carry_out(cut, Lease())
+    assert carry_out(cut, Lease()) == "done"
+    assert losses(cut) == pytest.approx(losses(whole), abs=1e-4)
+
+
+def _dying(*arguments) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize(
     ("train", "validation", "words"),
     [
         ([3, 2, 1, 0.5] * 10, [1, 0.5, 0.4], None),
@@ -773,6 +796,13 @@ def test_resuming_a_run_that_another_works_on_is_refused_and_a_wish_to_stop_it_s
         assert main(["train", "--runs", str(store.folder), "--resume", run.run_id]) == 2
         assert run.stop_wanted
     assert "is being worked on by another process" in capsys.readouterr().err
+
+
+def test_a_run_that_another_finishes_while_one_waits_for_it_is_not_trained_again(run_to_change, monkeypatch):
+    state, ended = "merging", run_to_change.written_state
+    monkeypatch.setattr(Run, "written_state", property(lambda run: ended if run._lock.is_locked else state))
+    with pytest.raises(UserError, match="not trained again"):
+        carry_out(run_to_change, Lease())
 
 
 # processes that are killed for real

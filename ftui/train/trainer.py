@@ -50,6 +50,13 @@ class Trainer(SFTTrainer):
             mark_complete(checkpoint)
             prune(folder, self.state.best_global_step)
 
+    def _load_callback_state(self):
+        """transformers counts the checks that brought nothing better anew in each sitting, or takes the old patience along."""
+        kept = self.state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
+        for callback in self.callback_handler.callbacks:
+            if kept and isinstance(callback, EarlyStoppingCallback):
+                callback.early_stopping_patience_counter = kept["attributes"]["early_stopping_patience_counter"]
+
     def _run_epoch(self, *arguments, **options):
         """transformers trains one step more when a run goes on that had all its steps behind it."""
         if self._is_over():
