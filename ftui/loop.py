@@ -53,12 +53,13 @@ def carry_out(run: Run, lease: Lease, ranks: Ranks = ALONE, backup: Backup | Non
     A run that was interrupted, stopped or failed goes on from its newest complete checkpoint. UserError for a finished
     one, and for one that another process works on.
     """
-    if run.written_state == "done":
-        raise UserError(
-            f"Run {run.run_id} is done, and a finished run is not trained again. Start a new one with its config."
-        )
-    with run.held(), _copied(run, backup) as saved, lease.held_by(f"run {run.run_id}", timeout=REPLY_SECONDS):
-        _carry_out(run, lease, ranks, saved)
+    with run.held():
+        if run.written_state == "done":  # perhaps by another process, a moment ago
+            raise UserError(
+                f"Run {run.run_id} is done, and a finished run is not trained again. Start a new one with its config."
+            )
+        with _copied(run, backup) as saved, lease.held_by(f"run {run.run_id}", timeout=REPLY_SECONDS):
+            _carry_out(run, lease, ranks, saved)
     return run.written_state
 
 
