@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,10 @@ class Backup:
             if (copy / UPLOADS).is_dir():
                 shutil.copytree(copy / UPLOADS, uploads, dirs_exist_ok=True)
                 shutil.rmtree(copy / UPLOADS)
-            config = yaml.safe_load((copy / "config.yaml").read_text(encoding="utf-8"))
-            moved = yaml.safe_dump(_moved(config, uploads), sort_keys=False, allow_unicode=True)
-            (copy / "config.yaml").write_text(moved, encoding="utf-8")
+            with suppress(yaml.YAMLError, UnicodeDecodeError):  # a run whose config is broken says so itself
+                config = yaml.safe_load((copy / "config.yaml").read_text(encoding="utf-8"))
+                moved = yaml.safe_dump(_moved(config, uploads), sort_keys=False, allow_unicode=True)
+                (copy / "config.yaml").write_text(moved, encoding="utf-8")
             copy.rename(store.folder / run_id)
 
     def bring_checkpoints(self, run: Run) -> None:

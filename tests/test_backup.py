@@ -201,6 +201,14 @@ def test_the_page_lists_what_is_only_in_the_backup(run, store, backup, monkeypat
     assert (found.run_id, found.state) == (run.run_id, "interrupted")
 
 
+def test_a_broken_config_in_the_backup_keeps_no_app_from_starting(run, store, backup, monkeypatch, tmp_path):
+    backup.copies.save(run.run_id, files_of(run))
+    (backup.copies.folder / run.run_id / "config.yaml").write_text("[half")
+    monkeypatch.setenv("FTUI_BACKUP", str(backup.copies.folder))
+    build_app(tmp_path / "fresh", None)
+    assert [found.base_model for found in RunStore(tmp_path / "fresh").list()] == ["its config cannot be read"]
+
+
 @pytest.mark.true
 def test_the_last_state_and_the_adapter_are_in_the_backup_and_a_done_run_comes_back_done(
     longer, store, backup, tmp_path
