@@ -7,7 +7,6 @@ the last line of standard output.
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import sys
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ftui.errors import UserError
+from ftui.failures import known_failure
 from ftui.terminal.arguments import Commands, add_checkpoint, add_command, add_run
 from ftui.terminal.chat import add_chat
 from ftui.terminal.check import add_check
@@ -38,17 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         found = options.command(options)
-    except UserError as error:
-        print(f"ftui: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        print(f"ftui: {error.strerror}. Free some space, or choose a folder that can be written to.", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("ftui: interrupted; what was saved is kept.", file=sys.stderr)
         return 130
+    except Exception as error:
+        if (said := known_failure(error)) is None:
+            raise  # a bug stays a bug
+        print(f"ftui: {said}", file=sys.stderr)
+        return 2
     if options.json:
         print(json.dumps(found, ensure_ascii=False, default=str))
     ended_early = isinstance(found, dict) and found.get("state") in ("stopped", "interrupted")

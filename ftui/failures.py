@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 from ftui.device import POISONED, is_out_of_memory, is_poisoned
 from ftui.errors import UserError
@@ -10,6 +11,14 @@ from ftui.errors import UserError
 
 def explain_failure(error: BaseException) -> str:
     """What a person can do about a failure of the work."""
+    return (
+        known_failure(error)
+        or f"This is a fault in ftui or one of its libraries: {type(error).__name__}: {str(error)[:300]}. The log of this run has the details."
+    )
+
+
+def known_failure(error: BaseException) -> str | None:
+    """The same for what is no fault of a program; None for what is one."""
     if isinstance(error, UserError):
         return str(error)
     if is_poisoned(error):
@@ -18,7 +27,10 @@ def explain_failure(error: BaseException) -> str:
         return "The disk is full. What was saved before is kept; free some space and start again."
     if is_out_of_memory(error):
         return "Memory ran out. Rehearse the run to see what makes it fit: usually a shorter max_length or a smaller model."
-    return f"This is a fault in ftui or one of its libraries: {type(error).__name__}: {str(error)[:300]}. The log of this run has the details."
+    if isinstance(error, OSError) and error.strerror:
+        of = f" of {Path(error.filename).name}" if isinstance(error.filename, str) else ""
+        return f"The system says “{error.strerror}”{of}. Make sure that there is room and that the folder of runs can be written to, then start again."
+    return None
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """The terminal door: exit codes, one line for a mistake, and one JSON object as the last line."""
 
+import errno
 import json
 import os
 import subprocess
@@ -251,6 +252,28 @@ def test_a_mistake_is_one_line_on_standard_error_and_exit_code_2(arguments, word
     assert main([*arguments, "--runs", str(tmp_path / "runs")]) == 2
     out, err = capsys.readouterr()
     assert word in err and err.startswith("ftui: ") and err.count("\n") == 1 and out == ""
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "Memory ran out"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "restart ftui"),
+        (OSError(errno.EFBIG, "File too large", "/a/b/model.safetensors"), "“File too large” of model.safetensors"),
+        (OSError(errno.EACCES, "Permission denied"), "“Permission denied”. Make sure"),
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full"),
+    ],
+)
+@pytest.mark.parametrize("command", ["evaluate", "merge", "chat"])
+def test_what_no_program_is_to_blame_for_is_one_line(finished_run, monkeypatch, capsys, command, failure, words):
+    def failing(*arguments):
+        raise failure
+
+    monkeypatch.setattr("ftui.chat.load_model", failing)
+    which = ["--model", "adapter", "--prompt", "x"] if command == "chat" else []
+    assert main([command, str(finished_run.path), *which]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ftui: ") and words in said and said.count("\n") == 1
 
 
 def test_a_run_that_fails_ends_with_its_sentence_and_exit_code_2(config_file, tmp_path, capsys):

@@ -67,6 +67,7 @@ RUNS = {
     "The loss is not a number at step {step}. A tenth of the learning rate usually cures this.": "La pérdida no es un número en el paso {step}. Con un décimo de la tasa de aprendizaje suele arreglarse.",
     "There was no checkpoint yet, so nothing of this run is kept.": "Aún no había ningún punto de control, así que no queda nada de este entrenamiento.",
     "The adapter of step {step}, before that, is kept.": "Se conserva el adaptador del paso {step}, anterior a eso.",
+    "The system says “{what}”{of}. Make sure that there is room and that the folder of runs can be written to, then start again.": "El sistema dice «{what}»{of}. Comprueba que haya sitio y que se pueda escribir en la carpeta de entrenamientos, y empieza de nuevo.",
     "This is a fault in ftui or one of its libraries: {kind}: {what}. The log of this run has the details.": "Es un fallo de ftui o de una de sus bibliotecas: {kind}: {what}. El registro de este entrenamiento tiene los detalles.",
     # what stands in its way
     "Run {run} is still at work. Stop it first, wait until it is done, or queue this one.": "El entrenamiento {run} sigue en marcha. Páralo, espera a que termine o pon este en la cola.",
