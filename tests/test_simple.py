@@ -3,6 +3,7 @@
 import pytest
 
 from ftui.config import LoraSettings, RunConfig, TrainingSettings, presets
+from ftui.errors import UserError
 from ftui.ui.simple import STEPS, lengthened, settings_of, strength_of
 
 
@@ -42,3 +43,9 @@ def test_the_length_of_a_run_is_all_that_changes():
     quick = lengthened(config, "quick")
     assert quick.training.steps(100) == 5 and quick.evaluation.limit == 8
     assert quick.lora == config.lora and quick.training.learning_rate == config.training.learning_rate
+
+
+@pytest.mark.parametrize("longest", ["training.num_train_epochs=600", "training.max_steps=6000000"])
+def test_a_run_that_would_be_longer_than_a_config_allows_is_told_before_it_is_made(longest):
+    with pytest.raises(UserError, match="training.* must be less than or equal to"):
+        lengthened(RunConfig.load("labels", [longest]), "thorough")

@@ -52,7 +52,7 @@ def strength_of(lora: LoraSettings, training: TrainingSettings) -> str:
 
 
 def lengthened(config: RunConfig, length: str) -> RunConfig:
-    """The run as long as the person asked for."""
+    """The run as long as the person asked for. UserError where twice as long is longer than a run may be."""
     training = config.training
     if length == "quick":
         few = config.evaluation.model_copy(update={"limit": min(QUICK_ROWS, config.evaluation.limit)})
@@ -65,4 +65,5 @@ def lengthened(config: RunConfig, length: str) -> RunConfig:
             "max_steps": training.max_steps * 2 if training.max_steps > 0 else -1,
         },
     }[length]
-    return config.model_copy(update={"training": training.model_copy(update=change)})
+    longer = config.model_copy(update={"training": training.model_copy(update=change)})
+    return RunConfig.parse(longer.model_dump())
