@@ -5,14 +5,18 @@ import os
 import re
 import time
 
+import gradio as gr
 import pytest
 
+from ftui.background import BackgroundTrainer
+from ftui.device import Lease
 from ftui.runs import Run
 from ftui.train import checkpoints_of
 from ftui.ui.language import Voice
 from ftui.ui.live import _sittings, losses_html, proof_html, status_html
 from ftui.ui.runs_table import checkpoints_html, compared_html
-from ftui.ui.train_tab.live import ended_before
+from ftui.ui.train_tab.live import Live, ended_before
+from ftui.ui.train_tab.waiting import Waiting
 
 
 def status(run) -> str:
@@ -186,3 +190,14 @@ def test_of_many_runs_only_those_written_to_since_it_waits_are_read_for_the_one_
     time.sleep(0.01)
     resumed.end("stopped", "An old one went on, and ended last.")
     assert ended_before(waiting, store) == resumed
+
+
+@pytest.mark.parametrize("button", ["move_up", "take_out"])
+def test_a_waiting_run_that_is_gone_is_told_in_words(store, button):
+    trainer = BackgroundTrainer(store, Lease())
+    with gr.Blocks() as studio:
+        waiting = Waiting(trainer)
+        waiting.wire(Live(trainer, waiting))
+    act = next(function.fn for function in studio.fns.values() if function.name == button)
+    with pytest.raises(gr.Error, match="There is no run “gone”"):
+        act(None, "gone")

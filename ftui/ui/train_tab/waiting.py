@@ -53,6 +53,7 @@ class Waiting:
             return live.show(Voice(request))
 
         def change(act: Callable[[Run], None], run_id: str | None, voice: Voice) -> list[Any]:
-            if run_id:
-                act(self.trainer.store.open(run_id))
+            with telling():
+                if run_id:
+                    act(self.trainer.store.open(run_id))
             return live.show(voice)
