@@ -125,11 +125,12 @@ def _attention(folder: Path) -> str | None:
 
 
 def quiet() -> None:
-    """No progress bars and no advice to install kernels between the lines that are for a person."""
+    """No progress bars and no advice, on kernels or larger batches, between the lines that are for a person."""
     import logging
     import warnings
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for library in ("bitsandbytes", "trl"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
