@@ -19,7 +19,7 @@ from ftui.examples import Examples
 from ftui.failures import explain_failure
 from ftui.plan import Plan
 from ftui.runs import WORKING, Run, RunStore, Stopped
-from ftui.train import checkpoint_at, rewind, with_start
+from ftui.train import check_possible, checkpoint_at, rewind, with_start
 
 SHUTDOWN_SECONDS = 25
 
@@ -124,7 +124,8 @@ class BackgroundTrainer:
         return self.rehearsal.plan if self.rehearsal and self.rehearsal.config == config else None
 
     def _create(self, config: RunConfig) -> Run:
-        """A new run, with the plan that was rehearsed for it."""
+        """A new run, with the plan that was rehearsed for it. UserError for one that this machine cannot carry out."""
+        check_possible(config)
         run = self._store.create(with_start(config, self._store))
         if plan := self.rehearsed(config):
             run.write("plan.json", json.dumps(plan.values(), indent=1))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import escape
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from ftui.models.facts import read_json
 from ftui.plan import plan_of
 from ftui.rehearse import rehearse
 from ftui.template.placeholders import column_of
+from ftui.train import check_possible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,13 +163,22 @@ def _column_names(config: RunConfig, rows: Rows) -> dict[str, list[str]]:
 
 
 def _plan(config: RunConfig, found: Look, device: Device | None, notes: list[str]) -> dict[str, Any] | None:
-    try:
+    with _noted(notes):
+        check_possible(config)
+    with _noted(notes):
         found.examples.check_trainable()
         planned = plan_of(config, found.examples, found.model_config, device or this_device())
+        return planned.values()
+    return None
+
+
+@contextmanager
+def _noted(notes: list[str]) -> Iterator[None]:
+    """What stands in the way of a run is a note of what was checked."""
+    try:
+        yield
     except UserError as error:
         notes.append(str(error))
-        return None
-    return planned.values()
 
 
 def token_numbers(examples: Examples, max_length: int) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import json
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from ftui.proof import merge_and_prove
 from ftui.ranks import ALONE, Ranks, is_lost_rank
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
-from ftui.train import Way, checkpoint_at, complete_checkpoints, train
+from ftui.train import Way, check_possible, checkpoint_at, complete_checkpoints, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -210,11 +209,7 @@ def _read(run: Run, ranks: Ranks) -> tuple[Path, Encoding, Examples]:
 
 def _check_settings(config: RunConfig, base_dir: Path, ranks: Ranks) -> None:
     """What would fail only minutes later. UserError names it now."""
-    wanted = config.training.report_to
-    if wanted != "none" and find_spec(wanted) is None:
-        raise UserError(f"training.report_to: {wanted} is not installed. Install it with pip, or choose none.")
-    if "8bit" in config.training.optim and this_device().kind == "cpu":
-        raise UserError(f"training.optim: {config.training.optim} needs a GPU. Choose adamw_torch.")
+    check_possible(config)
     if ranks.share_base and "8bit" in config.training.optim:
         raise UserError(f"training.optim: {config.training.optim} cannot share an adapter (FSDP). Choose adamw_torch.")
     if ranks.share_base and config.lora.starts_from_base:

@@ -12,7 +12,11 @@ import pytest
 import yaml
 
 from ftui.__main__ import main
-from ftui.runs import Run
+from ftui.background import BackgroundTrainer
+from ftui.config import RunConfig
+from ftui.device import Lease, this_device
+from ftui.errors import UserError
+from ftui.runs import Run, RunStore
 
 HOME = Path(__file__).parents[1]
 
@@ -114,10 +118,29 @@ def test_train_in_a_terminal_ends_with_a_line_of_json(config_file, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_train_in_a_terminal_says_only_what_ftui_says(config_file, tmp_path, capsys):
-    one_step = ["--set", "training.max_steps=1"]
+def test_train_in_a_terminal_says_only_what_ftui_says(config_file, tmp_path, capsys, caplog):
+    one_step = ["--set", "training.max_steps=1", "--set", "training.per_device_train_batch_size=1"]
     assert main(["train", str(config_file), "--runs", str(tmp_path / "runs"), *one_step]) == 0, "something was learned"
     assert "grad_norm" not in capsys.readouterr().out
+    assert not [record for record in caplog.records if record.name.startswith("trl")], "no advice on larger batches"
+
+
+@pytest.mark.skipif(this_device().kind != "cpu", reason="a GPU carries it out")
+@pytest.mark.parametrize("change", ["training.optim=adamw_8bit", "training.report_to=wandb"])
+def test_what_this_machine_cannot_carry_out_is_told_before_a_run_is_made_and_noted_by_check(
+    config_file, tmp_path, capsys, change
+):
+    wished = [str(config_file), "--runs", str(tmp_path / "runs"), "--set", change]
+    assert main(["train", *wished]) == 2
+    assert change.partition("=")[0] in capsys.readouterr().err and not (tmp_path / "runs").exists()
+    trainer = BackgroundTrainer(RunStore(tmp_path / "runs"), Lease())
+    for begin in (trainer.start, trainer.queue):
+        with pytest.raises(UserError, match=change.partition("=")[0]):
+            begin(RunConfig.load(config_file, [change]))
+    assert trainer.store.list() == []
+    assert main(["check", *wished, "--json"]) == 0
+    found = last_line(capsys.readouterr().out)
+    assert any(change.partition("=")[0] in note for note in found["notes"]) and found["plan"]
 
 
 def test_chat_in_a_terminal_ends_with_a_line_of_json(finished_run, capsys):

@@ -14,7 +14,6 @@ import pytest
 import torch
 import yaml
 
-import ftui.loop
 from ftui.config import QuantizationSettings, RunConfig, TrainingSettings
 from ftui.device import this_device
 from ftui.errors import UserError
@@ -228,7 +227,7 @@ def test_what_cannot_be_learned_with_a_shared_base_is_refused_before_it_is_loade
     values[part][key] = value
     config = RunConfig.parse(values)
     gpu = this_device()._replace(kind="cuda")
-    monkeypatch.setattr(ftui.loop, "this_device", lambda: gpu)
+    monkeypatch.setattr("ftui.train.arguments.this_device", lambda: gpu)
     check_settings(config, tiny_model, ALONE)
     with pytest.raises(UserError, match=f"{part}.{key}"):
         check_settings(config, tiny_model, Ranks(0, 2, share_base=True))

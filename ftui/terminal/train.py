@@ -18,6 +18,7 @@ from ftui.terminal.arguments import Commands, add_checkpoint, add_command, add_c
 
 if TYPE_CHECKING:
     from ftui.backup import Backup
+    from ftui.config import RunConfig
     from ftui.runs import Event, Run, RunStore
 
 SIGTERM_SECONDS = 20
@@ -39,7 +40,6 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     from ftui.loop import accompany, carry_out, summary
     from ftui.ranks import join_ranks
     from ftui.runs import RunStore
-    from ftui.train import with_start
 
     ranks = join_ranks()
     if not ranks.is_first:
@@ -48,7 +48,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     store = RunStore(options.runs)
     _check_resumption(options)
     backup = backup_of(os.environ.get("FTUI_BACKUP"))
-    run = _resumed(options, store, backup) if options.resume else store.create(with_start(config_of(options), store))
+    run = _resumed(options, store, backup) if options.resume else _new(config_of(options), store)
     signal.signal(signal.SIGTERM, lambda *_: run.stop("shutdown"))
     if ranks.count > 1:
         _end_in_time(run)
@@ -68,6 +68,14 @@ def _check_resumption(options: argparse.Namespace) -> None:
         raise UserError("A resumed run has its config already. Give --resume RUN alone, or a CONFIG for a new run.")
     if options.checkpoint is not None and not options.resume:
         raise UserError("--checkpoint says where --resume RUN goes on; a new run starts with --set adapter=RUN@STEP.")
+
+
+def _new(config: RunConfig, store: RunStore) -> Run:
+    """UserError, before a run is made, for one that this machine cannot carry out."""
+    from ftui.train import check_possible, with_start
+
+    check_possible(config)
+    return store.create(with_start(config, store))
 
 
 def _resumed(options: argparse.Namespace, store: RunStore, backup: Backup | None) -> Run:

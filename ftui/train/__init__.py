@@ -17,6 +17,7 @@ from ftui.errors import UserError
 from ftui.examples import Examples
 from ftui.ranks import Ranks
 from ftui.runs import Run
+from ftui.train.arguments import check_possible
 from ftui.train.build import build_trainer
 from ftui.train.checkpoints import (
     Checkpoint,
@@ -45,6 +46,7 @@ __all__ = [
     "Trained",
     "Way",
     "build_trainer",
+    "check_possible",
     "checkpoint_at",
     "checkpoints_of",
     "complete_checkpoints",

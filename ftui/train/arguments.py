@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftui.attention import PACKABLE
 from ftui.config import RunConfig
 from ftui.device import this_device
+from ftui.errors import UserError
 from ftui.examples import Examples
 from ftui.train.way import Way
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from trl import SFTConfig
+
+
+def check_possible(config: RunConfig) -> None:
+    """UserError for settings that this machine cannot carry out."""
+    wanted = config.training.report_to
+    if wanted != "none" and find_spec(wanted) is None:
+        raise UserError(f"training.report_to: {wanted} is not installed. Install it with pip, or choose none.")
+    if "8bit" in config.training.optim and this_device().kind == "cpu":
+        raise UserError(f"training.optim: {config.training.optim} needs a GPU. Choose adamw_torch.")
 
 
 def arguments_of(config: RunConfig, model: PreTrainedModel, examples: Examples, folder: Path, way: Way) -> SFTConfig:
