@@ -11,6 +11,7 @@ from ftui.__main__ import main
 from ftui.check import (
     check,
     facts,
+    look,
     report_csv,
     report_html,
     report_markdown,
@@ -22,6 +23,7 @@ from ftui.check import (
 from ftui.config import RunConfig
 from ftui.dataset import Rows
 from ftui.device import Device
+from ftui.doctor import apply_fix
 from ftui.encoding import Encoded, Encoding
 from ftui.examples import Examples, LeftOut, Part, prepare
 from ftui.models import load_tokenizer
@@ -101,6 +103,21 @@ def test_rows_of_a_separate_test_file_are_checked_too(values, tmp_path):
     found = check(RunConfig.parse(values), device=LAPTOP)
     assert found["rows"] == 32 and found["splits"]["test"] == 2
     assert {problem["code"]: problem["rows"] for problem in found["problems"]}["personal_data"] == [30, 31]
+
+
+def test_a_fix_writes_only_the_data_set_and_no_row_of_a_separate_file(values, tmp_path):
+    train = tiny.rows(30)
+    train[5]["answer"] = "Write to ana@ours.org."
+    tiny.write_rows(tmp_path / "rows.jsonl", train)
+    others = [train[3], {"text": "Who is it?", "answer": "Write to ben@ours.org."}, {"text": "Who?", "answer": " "}]
+    values["split"] = {"validation": 0, "test": str(tiny.write_rows(tmp_path / "test.jsonl", others))}
+    found = look(RunConfig.parse(values))
+    problems = {problem.code: problem for problem in found.problems}
+    assert problems["empty_field"].rows == [32] and problems["empty_field"].fix is None
+    assert problems["leakage"].rows == [30]
+    assert list(apply_fix(found.rows, problems["leakage"])) == train[:3] + train[4:]
+    mended = list(apply_fix(found.rows, problems["personal_data"]))
+    assert len(mended) == 30 and mended[5]["answer"] == "Write to [e-mail]."
 
 
 def test_a_model_of_unknown_size_is_checked_without_a_plan(values, tiny_model, tmp_path):

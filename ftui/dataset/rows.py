@@ -60,10 +60,16 @@ class Note:
 
 
 class Rows:
-    """The rows of a data set; a row is a dictionary of its columns. Never changes."""
+    """The rows of a data set; a row is a dictionary of its columns. Never changes.
 
-    def __init__(self, table: pa.Table, problems: Sequence[BrokenRow] = (), notes: Sequence[str] = ()) -> None:
+    `own`: how many of them are the data set's; what follows came from files of their own, for validation and test.
+    """
+
+    def __init__(
+        self, table: pa.Table, problems: Sequence[BrokenRow] = (), notes: Sequence[str] = (), own: int | None = None
+    ) -> None:
         self._table = table
+        self.own = table.num_rows if own is None else own
         self.columns: tuple[str, ...] = tuple(table.column_names)
         self.problems: tuple[BrokenRow, ...] = tuple(problems)
         self.notes: tuple[str, ...] = tuple(notes)
@@ -128,7 +134,8 @@ class Rows:
 
     def followed_by(self, other: Rows) -> Rows:
         """These rows, then those of `other`; a column that only one side has is empty on the other."""
-        return Rows(_unite([self._table, other._table]), self.problems + other.problems, self.notes + other.notes)
+        table = _unite([self._table, other._table])
+        return Rows(table, self.problems + other.problems, self.notes + other.notes, self.own)
 
     @cached_property
     def sha256(self) -> str:

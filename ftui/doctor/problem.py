@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from ftui.dataset import Rows
@@ -41,12 +42,13 @@ class Problem(NamedTuple):
 
 
 def apply_fix(rows: Rows, problem: Problem) -> Rows:
-    """The rows with the problem mended, or without the rows that have it: exactly those that the fix names."""
+    """The data set's own rows with the problem mended, or without those that have it: exactly what the fix names."""
     assert isinstance(problem.fix, Fix)
     fix, wanted = problem.fix, set(problem.fix.rows)
     if fix.mend is None:
-        return rows.take([number for number in range(len(rows)) if number not in wanted])
-    return Rows.gather(fix.mend(row) if number in wanted else row for number, row in enumerate(rows))
+        return rows.take([number for number in range(rows.own) if number not in wanted])
+    own = islice(rows, rows.own)
+    return Rows.gather(fix.mend(row) if number in wanted else row for number, row in enumerate(own))
 
 
 def error(code: str, numbers: Sequence[int], sentence: str, fix: Fix | Setting | None = None) -> Iterator[Problem]:
@@ -79,10 +81,10 @@ def some_rows(numbers: Sequence[int], one: str = "row") -> str:
 def leave_out(rows: Rows, numbers: Iterable[int], why: str) -> Fix | None:
     """`why`: what these rows have, so that several fixes can be told apart by their titles. None where no row would stay.
 
-    Rows of a separate validation or test file are not among `rows`, so they stay.
+    Rows of a separate validation or test file stay: a fix writes the data set anew, and not those files.
     """
-    dropped = tuple(sorted(number for number in numbers if number < len(rows)))
-    if len(dropped) == len(rows):
+    dropped = tuple(sorted(number for number in numbers if number < rows.own))
+    if len(dropped) == rows.own:
         return None
     return Fix(f"Leave out {_counted(dropped)}: {why}", dropped)
 
@@ -94,7 +96,7 @@ def leave_out_few(rows: Rows, numbers: Sequence[int], why: str) -> Fix | None:
 
 def mend(rows: Rows, numbers: Iterable[int], title: str, change: Callable[[Row], Row]) -> Fix:
     """Only rows that the change really changes are announced: what stands in the template cannot be mended in the data."""
-    candidates = sorted(number for number in numbers if number < len(rows))
+    candidates = sorted(number for number in numbers if number < rows.own)
     changed = tuple(number for number, row in zip(candidates, rows.take(candidates), strict=True) if change(row) != row)
     return Fix(f"{title} in {_counted(changed)}", changed, change)
 

@@ -104,8 +104,14 @@ def _leakage(template: PromptTemplate, rows: Rows, survey: Survey, again: list[l
             if column
             else "Leave repeated prompts out."
         ),
-        leave_out(rows, survey.numbers(place for group in groups for place in group[1:]), "prompts that repeat"),
+        leave_out(rows, survey.numbers(_repeated(rows, survey, groups)), "prompts that repeat"),
     )
+
+
+def _repeated(rows: Rows, survey: Survey, groups: list[list[int]]) -> Iterator[int]:
+    """All but the first of each group; where one stands in a file of its own, which no fix changes, it is what stays."""
+    for group in groups:
+        yield from group[1:] if survey.rows[group[-1]] < rows.own else group[:-1]
 
 
 def _few(groups: Sequence[object]) -> str:
