@@ -19,6 +19,7 @@ from ftui.dataset import BrokenRow, Rows
 from ftui.encoding import Encoded, Encoding, Message
 from ftui.errors import UserError
 from ftui.template import PromptTemplate, Unfilled
+from ftui.template.placeholders import column_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,7 +212,7 @@ def prepare(
     """The examples of `config`; `tell` hears how many rows are done. UserError when the template does not fit the columns."""
     rows = rows if rows is not None else config.dataset.load()
     config.template.check(rows.columns)
-    split = config.split.apply(rows)
+    split = config.split.apply(rows, sorted({column_of(name, rows.columns) for name in config.template.columns}))
     left_out: list[LeftOut] = []
     parts, done = {}, 0
     for name in PARTS:

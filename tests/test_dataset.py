@@ -424,7 +424,7 @@ def test_a_split_is_the_same_on_every_machine():
 
 
 @pytest.mark.parametrize(
-    ("said", "count"), [("0.2", 20), ("20%", 20), ("7", 7), (7.0, 7), ("", 0), (0, 0), ("10:25", 15)]
+    ("said", "count"), [("0.2", 20), ("2e-1", 20), ("20%", 20), ("7", 7), (7.0, 7), ("", 0), (0, 0), ("10:25", 15)]
 )
 def test_a_side_may_be_said_in_many_ways(said, count):
     assert len(SplitSettings(validation=said, test=0).apply(numbered(100)).validation) == count
@@ -442,6 +442,15 @@ def test_equal_rows_land_on_one_side():
     sides = [{rows[number]["q"] for number in side} for side in (split.train, split.validation, split.test)]
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
     assert len(split.test) == 18 and len(split.validation) == 18
+
+
+def test_rows_that_differ_only_in_what_is_not_learned_land_on_one_side():
+    rows = numbered(90, q=lambda n: f"question {n % 30}")
+    assert rows.columns == ("n", "q")
+    split = SplitSettings(validation=0.2, test=0.2).apply(rows, ["q"])
+    sides = [{rows[number]["q"] for number in side} for side in (split.train, split.validation, split.test)]
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert SplitSettings().apply(rows, ["n"]).test == SplitSettings().apply(rows).test, "others stay as they were"
 
 
 def test_a_group_lands_on_one_side_and_rows_without_one_are_free():
@@ -504,12 +513,13 @@ def test_a_column_may_decide():
         ({"test": "0:10"}, 10, "cannot be divided|No row is left"),
         ({"stratify": "label"}, 10, "column “label”, which is not there"),
         ({"column": "n"}, 10, "Row 1 says “0”"),
+        ({"column": "fold"}, 10, "Row 1 says “0”"),
         ({"validation": "nothing.jsonl"}, 10, "no file or folder “nothing.jsonl”"),
     ],
 )
 def test_an_impossible_split_is_a_sentence(settings, count, words):
     with pytest.raises(UserError, match=words):
-        SplitSettings(**settings).apply(numbered(count))
+        SplitSettings(**settings).apply(numbered(count, fold=lambda number: number % 3))
 
 
 def test_three_rows_can_be_divided():

@@ -225,6 +225,12 @@ def test_a_held_out_prompt_that_is_trained_on_leaks(check):
     assert "leakage" not in check(apply_fix(Rows.from_list(rows), found["leakage"]), split=split)
 
 
+def test_a_number_of_its_own_tears_no_duplicates_apart(check):
+    rows = [{"id": number, **row} for number, row in enumerate(pairs(60) * 2)]
+    found = check(rows, split={"validation": 12, "test": 24, "seed": 1})
+    assert "leakage" not in found and found["duplicates"].rows == list(range(60, 120))
+
+
 def test_labels_out_of_balance_and_one_answer_for_nearly_all(check):
     rows = pairs(120)
     for number, row in enumerate(rows):

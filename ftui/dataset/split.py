@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -74,7 +75,7 @@ class SplitSettings(BaseModel):
                 value = float(text.rstrip("% ")) / 100
             elif re.fullmatch(r"-?\d+", text):
                 value = int(text)
-            elif re.fullmatch(r"-?\d*\.\d*(e-?\d+)?", text):
+            elif re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", text, re.IGNORECASE):  # YAML 1.1 reads 1e-1 as text
                 value = float(text)
             else:
                 value = text or 0
@@ -87,10 +88,11 @@ class SplitSettings(BaseModel):
             raise ValueError(f"{value} is no share (0 to below 1) and no whole number of rows.")
         return value
 
-    def apply(self, rows: Rows) -> Split:
+    def apply(self, rows: Rows, columns: Sequence[str] | None = None) -> Split:
         """Row numbers of train, validation and test. Rows that are exactly alike, or share a group, land on one side.
 
-        Only ranges, files and a split column can tear equal rows apart, for there the user decides.
+        `columns`: those that make rows alike, because they are learned; an `id` of its own tells no rows apart. Without
+        them, all do. Only ranges, files and a split column can tear equal rows apart, for there the user decides.
         """
         for column in (self.stratify, self.group, self.column):
             if column and column not in rows.columns:
@@ -111,14 +113,15 @@ class SplitSettings(BaseModel):
         if overlap := set(fixed.get("test", ())) & set(fixed.get("validation", ())):
             raise UserError(f"Validation and test share {len(overlap)} rows. Choose ranges that do not overlap.")
         taken = {number for numbers in fixed.values() for number in numbers}
-        chosen = self._draw(rows, [number for number in rest if number not in taken])
+        compared = rows.columns if columns is None else columns
+        chosen = self._draw(rows, [number for number in rest if number not in taken], compared)
         return Split(
             rows, chosen["train"], fixed.get("validation", chosen["validation"]), fixed.get("test", chosen["test"])
         )
 
-    def _draw(self, rows: Rows, numbers: list[int]) -> dict[str, list[int]]:
+    def _draw(self, rows: Rows, numbers: list[int], columns: Sequence[str]) -> dict[str, list[int]]:
         """Draws test, then validation, in whole units; what is left trains."""
-        units = self._units(rows, numbers)
+        units = self._units(rows, numbers, columns)
         drawn: dict[str, list[int]] = {}
         for side in ("test", "validation"):
             wanted = self._wanted(side, len(numbers))
@@ -145,7 +148,7 @@ class SplitSettings(BaseModel):
             )
         return amount
 
-    def _units(self, rows: Rows, numbers: list[int]) -> list[list[int]]:
+    def _units(self, rows: Rows, numbers: list[int], columns: Sequence[str]) -> list[list[int]]:
         """What must stay together, shuffled; with `stratify`, so that every stretch of the list has the same mixture."""
         wanted = set(numbers)
         units: dict[object, list[int]] = {}
@@ -153,9 +156,12 @@ class SplitSettings(BaseModel):
         for number, row in enumerate(rows):
             if number in wanted:
                 grouped = self.group and row[self.group] not in (None, "")
-                units.setdefault(str(row[self.group]) if grouped else sha256(canonical(row)).digest(), []).append(
-                    number
+                unit = (
+                    str(row[self.group])
+                    if grouped
+                    else sha256(canonical({name: row[name] for name in columns})).digest()
                 )
+                units.setdefault(unit, []).append(number)
                 strata[number] = str(row[self.stratify]) if self.stratify else ""
         shuffled = list(units.values())
         random.Random(self.seed).shuffle(shuffled)
@@ -169,7 +175,7 @@ class SplitSettings(BaseModel):
     def _by_column(self, rows: Rows) -> Split:
         sides: dict[str, list[int]] = {side: [] for side in _SIDES}
         for number, row in enumerate(rows):
-            said = str(row[self.column] or "").strip().lower()
+            said = "" if row[self.column] is None else str(row[self.column]).strip().lower()
             side = next((side for side, words in _SIDES.items() if said in words), None)
             if side is None:
                 raise UserError(
