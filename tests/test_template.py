@@ -147,7 +147,7 @@ def test_sharegpt_roles_are_mapped_by_value():
 
 
 def test_a_conversation_may_be_json_text():
-    assert conversation(json.dumps([ASK, ANSWER])) == [ASK, ANSWER]
+    assert conversation(json.dumps([ASK, ANSWER])) == conversation(str([ASK, ANSWER])) == [ASK, ANSWER]
     assert conversation({"messages": [ASK, ANSWER]}) == [ASK, ANSWER]
 
 
@@ -407,6 +407,9 @@ def test_an_empty_turn_is_refused():
         ({"data": ["q", "a", "q", "a"]}, "messages", {"messages": "data"}),
         ({"conversation": [{"human": "q", "assistant": "a"}]}, "messages", {"messages": "conversation"}),
         ({"text": GUANACO}, "messages", {"messages": "text"}),
+        ({"text": [ASK, ANSWER]}, "messages", {"messages": "text"}),
+        ({"text": str([ASK, ANSWER])}, "messages", {"messages": "text"}),
+        ({"id": "1", "messages": str([ASK, ANSWER])}, "messages", {"messages": "messages"}),
         (
             {"text": "play it", "intent": "play", "slots": {"song": "it"}},
             "slots",

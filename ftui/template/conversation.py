@@ -29,15 +29,15 @@ _PAIR_KEYS = (("user", "assistant"), ("human", "assistant"), ("question", "answe
 
 
 def is_conversation(value: object) -> bool:
-    """A non-empty list of turns or of pairs, perhaps as JSON text, or a text in which both sides speak."""
+    """A non-empty list of turns or of pairs, perhaps as JSON or as Python writes it, or a text in which both sides speak."""
     if isinstance(value, str):
         if written_turns(value):
             return True
         if not value.lstrip().startswith(("[", "{")):
             return False
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = parsed(value, "", "")
+        except UserError:
             return False
     value = value.get("messages") if isinstance(value, dict) else value
     return isinstance(value, list) and bool(value) and all(_is_turn(turn) or _pair_of(turn) for turn in value)

@@ -151,11 +151,13 @@ def _conversation(columns: Columns) -> Proposal | None:
 
 
 def _written_conversation(columns: Columns) -> Proposal | None:
-    """Guanaco's text, ChatML, and other turns with marks: learned as turns, so that only the answers are learned."""
+    """Guanaco's text, ChatML, and other turns with marks: learned as turns, so that only the answers are learned.
+
+    AutoTrain's `text` may also be a list of messages.
+    """
     only = columns.all[0] if len(columns.all) == 1 else None
     column = columns.one("text", "content", "prompt") or only
-    cell = columns.first(column)
-    return _of_conversations(columns, column) if column and isinstance(cell, str) and is_conversation(cell) else None
+    return _of_conversations(columns, column) if column and is_conversation(columns.first(column)) else None
 
 
 def _of_conversations(columns: Columns, column: str) -> Proposal:
