@@ -158,6 +158,9 @@ def test_names_weights_and_text_parts_survive():
     )
     assert messages[0] == {"role": "user", "name": "ana", "content": "Kilos?"}
     assert [message.get("weight") for message in messages] == [None, 0, None, 1]
+    for key, value in (("weight", 0), ("train", False), ("loss_weight", 0.0)):
+        unlearned = {"role": "assistant", "content": [part | {key: value} for part in parts]}
+        assert conversation([ASK, unlearned])[1] == {"role": "assistant", "content": "Kilos?", "weight": 0}
 
 
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
@@ -222,6 +225,16 @@ def test_a_conversation_may_get_its_answer_from_another_column():
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ANSWER], "part of type “image_url”"),
         ([{"role": "user", "content": 7}, ANSWER], "neither text nor a list"),
         ([ASK, ANSWER | {"weight": 0.5}], "the weight 0.5"),
+        (
+            [
+                ASK,
+                {
+                    "role": "assistant",
+                    "content": [{"type": "text", "text": "4"}, {"type": "text", "text": "2", "train": 0}],
+                },
+            ],
+            "Turn 2 .* has parts that are learned beside parts that are not",
+        ),
         (
             [ASK, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{oops"}}]}],
             "arguments that are not JSON",

@@ -121,8 +121,8 @@ def read_turn(turn: object) -> Iterator[dict]:
     elif not content.strip() and role == "system":
         return
     message |= {key: turn[key] for key in ("name", "tool_call_id") if isinstance(turn.get(key), str)}
-    if message["role"] == "assistant" and (weight := _first(turn, _WEIGHT_KEYS)) is not None:
-        message["weight"] = _weight(weight)
+    if message["role"] == "assistant" and (weight := _weight_of(turn)) is not None:
+        message["weight"] = weight
     yield message
 
 
@@ -193,6 +193,16 @@ def _json(text: str, sentence: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         raise UserError(sentence) from None
+
+
+def _weight_of(turn: dict) -> int | None:
+    """What the turn says of itself, or what all parts of its content say of themselves."""
+    own, content = _first(turn, _WEIGHT_KEYS), _first(turn, _CONTENT_KEYS)
+    parts = [_first(part, _WEIGHT_KEYS) for part in content] if isinstance(content, list) else []
+    weights = {1 if weight is None else _weight(weight) for weight in parts}
+    if len(weights) > 1:
+        raise UserError("has parts that are learned beside parts that are not. Make turns of their own of them.")
+    return _weight(own) if own is not None else 0 if weights == {0} else None
 
 
 def _weight(weight: object) -> int:

@@ -34,6 +34,7 @@ TEMPLATE = {
     "({role}) is empty. Fill it or leave the row out.": "({role}) está vacío. Rellénalo u omite la fila.",
     "({role}) has content that is neither text nor a list of text parts.": "({role}) tiene un contenido que no es texto ni una lista de partes de texto.",
     "holds a part of type “{kind}”. ftui trains on text only: leave such rows out.": "contiene una parte de tipo «{kind}». ftui solo entrena con texto: omite esas filas.",
+    "has parts that are learned beside parts that are not. Make turns of their own of them.": "tiene partes que se aprenden junto a partes que no. Haz de ellas turnos aparte.",
     "has a text part without text.": "tiene una parte de texto sin texto.",
     "is a function call, but its value is not JSON.": "es una llamada a una función, pero su valor no es JSON.",
     "has a tool call that is not an object.": "tiene una llamada a una herramienta que no es un objeto.",
