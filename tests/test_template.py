@@ -488,13 +488,22 @@ def test_already_formatted_text_is_pointed_out():
         "<|im_start|>user\nKilos?<|im_end|>\n<|im_start|>assistant\n412.<|im_end|>\n",
         "<|user|>\nKilos?</s>\n<|assistant|>\n412.</s>",
         "<start_of_turn>user\nKilos?<end_of_turn>\n<start_of_turn>model\n412.<end_of_turn>",
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nKilos?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n412.<|eot_id|>",
         "<s>[INST] Kilos? [/INST] 412. </s>",
         "\n\nHuman: Kilos?\n\nAssistant: 412.",
         "USER: Kilos?\n\nASSISTANT: 412.",
+        "USER: Kilos?\n\n\nASSISTANT: 412. <|endoftext|>\n\n\n",
     ],
 )
 def test_a_conversation_written_into_one_text_is_read_as_turns(text):
     assert conversation(text) == [ASK, ANSWER]
+
+
+def test_what_a_function_answers_is_no_part_of_the_answer():
+    call = 'USER: Kilos?\n\n\nASSISTANT: <functioncall> {"name": "stock"} <|endoftext|>'
+    text = call + '\n\n\nFUNCTION RESPONSE: {"kilos": 412}\n\n\nASSISTANT: 412. <|endoftext|>'
+    assert [message["role"] for message in conversation(text)] == ["user", "assistant", "tool", "assistant"]
+    assert conversation(text)[2:] == [{"role": "tool", "content": '{"kilos": 412}'}, ANSWER]
 
 
 def test_an_instruction_and_its_input_are_one_turn_and_a_llama_system_prompt_is_its_own():

@@ -11,6 +11,7 @@ _NAMES = {
     **dict.fromkeys(("human", "user", "instruction", "input", "[inst]"), "user"),
     **dict.fromkeys(("assistant", "response", "gpt", "bot", "model", "[/inst]"), "assistant"),
     **dict.fromkeys(("system",), "system"),
+    **dict.fromkeys(("function response",), "tool"),
 }
 # What opens a turn in each style, and what may end one.
 _STYLES = tuple(
@@ -20,8 +21,9 @@ _STYLES = tuple(
         (r"<\|im_start\|>(system|user|assistant)\n", r"<\|im_end\|>\s*$"),
         (r"<\|(system|user|assistant)\|>", r"</s>\s*$|<\|end\|>\s*$"),
         (r"<start_of_turn>(user|model)\n", r"<end_of_turn>\s*$"),
+        (r"<\|start_header_id\|>(system|user|assistant)<\|end_header_id\|>", r"<\|eot_id\|>\s*$"),
         (r"(?:<s>\s*)?(\[/?INST\])", r"</s>\s*$"),
-        (r"(?:\A|\n\n)(Human|User|Assistant|System):", r"(?!)"),
+        (r"(?:\A|\n\n)(Human|User|Assistant|System|Function Response):", r"<\|endoftext\|>\s*$"),
     )
 )
 _PREAMBLE = re.compile(r"Below is an instruction\b[^#]*\Z")  # Alpaca's, which says nothing that the roles do not
@@ -42,7 +44,7 @@ def written_turns(text: str) -> list[dict[str, str]]:
 
 
 def _is_beginning(before: str) -> bool:
-    return before.strip() in ("", "<s>", "<bos>") or bool(_PREAMBLE.match(before.strip()))
+    return before.strip() in ("", "<s>", "<bos>", "<|begin_of_text|>") or bool(_PREAMBLE.match(before.strip()))
 
 
 def _joined(roles: list[str], said: list[str]) -> list[dict[str, str]]:
