@@ -333,8 +333,11 @@ def test_roles_that_do_not_take_turns(check):
     rows[1]["messages"].insert(0, turn("assistant", "I begin."))
     rows[2]["messages"].append(turn("user", "And now?"))
     rows[3]["messages"] = [turn("system"), turn("assistant", "All alone in this row.")]
+    calls = ("<tool_call>\n{}\n</tool_call>", "<functioncall> {}", '[look(place="harbor")]', "I know already.")
+    for number, said in enumerate(calls, 4):
+        rows[number]["messages"][1:1] = [turn("assistant", said), turn("tool", f"It is {number}.")]
     found = check(rows, CHAT)
-    assert found["wrong_role_order"].rows == [0, 1, 3]
+    assert found["wrong_role_order"].rows == [0, 1, 3, 7]
     assert found["last_not_assistant"].rows == [2]
     assert found["missing_user"].rows == [3]
     fixed = apply_fix(Rows.from_list(rows), found["last_not_assistant"])

@@ -5,6 +5,7 @@ The seven categories of OpenAI's data preparation keep their names, with the wid
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from ftui.dataset import Rows
@@ -22,6 +23,9 @@ _KEYS = {
     "role", "from", "content", "value", "name", "weight", "train", "loss_weight", "function_call", "tool_calls",
     "tool_call_id", "reasoning_content", "reasoning", "thinking", "refusal",
 }  # fmt: skip
+
+# How a call stands in the text of an answer: Hermes, glaive, ToolACE.
+_WRITTEN_CALL = re.compile(r"<\w*(?:call|function)\w*>|\A\s*[\[{]")
 
 # What is said of the rows, and what the fix that leaves them out calls it.
 _SENTENCES = {
@@ -290,11 +294,13 @@ def _in_order(messages: list[dict]) -> bool:
             "user": ("assistant",),
             "assistant": ("user",),
             "call": ("tool",),
+            "written": ("tool", "user"),
             "tool": ("tool", "assistant"),
         }[before]
         if role not in expected:
             return False
-        before = "call" if message.get("tool_calls") else role
+        is_written = role == "assistant" and _WRITTEN_CALL.search(message["content"])
+        before = "call" if message.get("tool_calls") else "written" if is_written else role
     return True
 
 
