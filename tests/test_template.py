@@ -138,7 +138,7 @@ def test_text_is_a_column_or_a_template():
 def test_sharegpt_roles_are_mapped_by_value():
     turns = [{"from": "human", "value": "Kilos?"}, {"from": "gpt", "value": "412."}]
     assert conversation(turns) == [ASK, ANSWER]
-    for role in ("assistant", "model", "chatgpt", "bing", "GPT"):
+    for role in ("assistant", "model", "chatgpt", "bing", "GPT", "Chatbot", "ai"):
         assert conversation([turns[0], {"from": role, "value": "412."}])[1]["role"] == "assistant"
     assert conversation([{"role": "developer", "content": "Short."}, ASK, ANSWER])[0] == {
         "role": "system",
@@ -529,6 +529,7 @@ def test_a_text_that_is_no_conversation_stays_text(text):
 def test_pairs_and_texts_in_turn_are_conversations():
     assert conversation([["Kilos?", "412."]]) == conversation(["Kilos?", "412."]) == [ASK, ANSWER]
     assert conversation([{"human": "Kilos?", "assistant": "412."}]) == [ASK, ANSWER]
+    assert conversation([{"input": "Kilos?", "output": "412."}]) == [ASK, ANSWER]
 
 
 @pytest.mark.parametrize("history", [[["Kilos?", "412."]], '[["Kilos?", "412."]]', [ASK, ANSWER]])

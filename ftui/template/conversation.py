@@ -16,8 +16,8 @@ from ftui.template.written import written_turns
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
-    **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "model", "chatgpt", "bing", "bot"), "assistant"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "model", "chatgpt", "bing", "bot", "chatbot", "ai"), "assistant"),
     **dict.fromkeys(("tool", "function", "observation", "function_response", "tool_response"), "tool"),
     **dict.fromkeys(("function_call", "tool_call"), "call"),
 }
@@ -25,7 +25,13 @@ _ROLE_KEYS = ("role", "from")
 _CONTENT_KEYS = ("content", "value")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _WEIGHT_KEYS = ("weight", "train", "loss_weight")
-_PAIR_KEYS = (("user", "assistant"), ("human", "assistant"), ("question", "answer"), ("prompt", "response"))
+_PAIR_KEYS = (
+    ("user", "assistant"),
+    ("human", "assistant"),
+    ("question", "answer"),
+    ("prompt", "response"),
+    ("input", "output"),
+)
 
 
 def is_conversation(value: object) -> bool:
