@@ -11,7 +11,7 @@ _NAMES = {
     **dict.fromkeys(("human", "user", "instruction", "input", "[inst]"), "user"),
     **dict.fromkeys(("assistant", "response", "gpt", "bot", "model", "[/inst]"), "assistant"),
     **dict.fromkeys(("system",), "system"),
-    **dict.fromkeys(("function response",), "tool"),
+    **dict.fromkeys(("function",), "tool"),
 }
 # What opens a turn in each style, and what may end one.
 _STYLES = tuple(
@@ -23,7 +23,7 @@ _STYLES = tuple(
         (r"<start_of_turn>(user|model)\n", r"<end_of_turn>\s*$"),
         (r"<\|start_header_id\|>(system|user|assistant)<\|end_header_id\|>", r"<\|eot_id\|>\s*$"),
         (r"(?:<s>\s*)?(\[/?INST\])", r"</s>\s*$"),
-        (r"(?:\A|\n\n)(Human|User|Assistant|System|Function Response):", r"<\|endoftext\|>\s*$"),
+        (r"(?:\A|\n\n)(Human|User|Assistant|System|Function(?= Response))(?: Response)?:", r"<\|endoftext\|>\s*$"),
     )
 )
 _PREAMBLE = re.compile(r"Below is an instruction\b[^#]*\Z")  # Alpaca's, which says nothing that the roles do not
