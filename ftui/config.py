@@ -7,7 +7,7 @@ YAML file and the hand-over to peft and trl all follow from the field. This file
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from math import ceil
 from pathlib import Path
@@ -18,12 +18,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ftui.dataset import DatasetSource, SplitSettings
 from ftui.errors import UserError
-from ftui.template import PromptTemplate
+from ftui.template import PromptTemplate, propose
 
 # The same language; read eight times as fast where PyYAML was built with libyaml, which a list of 200 runs notices.
 SafeLoader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 PRESETS_DIR = Path(__file__).parents[1] / "presets"
 FEWEST_ROWS = 20  # held out, for a verdict
+LOOKED_AT = 20  # rows, to propose a template
 
 
 def _number(value: object) -> object:
@@ -291,8 +292,10 @@ class RunConfig(Settings):
         return checked(cls, values)
 
     @classmethod
-    def load(cls, source: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
-        """The config in a YAML file or of a preset's name, with `key.key=value` overrides."""
+    def load(
+        cls, source: str | Path, overrides: Iterable[str] = (), tell: Callable[[str], None] = lambda sentence: None
+    ) -> RunConfig:
+        """The config in a YAML file or of a preset's name, with `key.key=value` overrides; `tell` as in `from_yaml`."""
         path = Path(source)
         if not path.is_file() and (PRESETS_DIR / f"{source}.yaml").is_file():
             path = PRESETS_DIR / f"{source}.yaml"
@@ -301,12 +304,15 @@ class RunConfig(Settings):
                 f"There is no config file or preset “{source}”. `python -m ftui presets` lists the presets."
             )
         try:
-            return cls.from_yaml(path.read_text(encoding="utf-8"), overrides)
+            return cls.from_yaml(path.read_text(encoding="utf-8"), overrides, tell)
         except UnicodeDecodeError:
             raise UserError(f"{path.name} is not a text file in UTF-8, so it is no config.") from None
 
     @classmethod
-    def from_yaml(cls, text: str, overrides: Iterable[str] = ()) -> RunConfig:
+    def from_yaml(
+        cls, text: str, overrides: Iterable[str] = (), tell: Callable[[str], None] = lambda sentence: None
+    ) -> RunConfig:
+        """The config that is written. Without a template it gets the one that its rows propose; `tell` hears which."""
         try:
             values = yaml.load(text, SafeLoader)
         except yaml.YAMLError as error:
@@ -315,7 +321,18 @@ class RunConfig(Settings):
             _override(values, override)
         if isinstance(values, dict):
             values.pop("about", None)  # a preset's own title and needs, not part of the run
+            if values.get("template") is None:
+                return cls.parse(values | {"template": {"text": "text"}})._with_proposed_template(tell)
         return cls.parse(values)
+
+    def _with_proposed_template(self, tell: Callable[[str], None]) -> RunConfig:
+        self.dataset.check_there()
+        source = self.dataset.model_copy(update={"limit": min(self.dataset.limit or LOOKED_AT, LOOKED_AT)})
+        proposal = propose(source.load())
+        if proposal.template is None:
+            raise UserError(proposal.sentence)
+        tell(proposal.sentence)
+        return self.model_copy(update={"template": proposal.template})
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -7,6 +7,7 @@ import yaml
 
 from ftui.config import LoraSettings, QuantizationSettings, RunConfig, TrainingSettings
 from ftui.errors import UserError
+from ftui.template import PromptTemplate
 
 LEAST = """
 base_model: starter
@@ -21,9 +22,23 @@ def mistakes(text: str, overrides=()) -> list[str]:
     return str(caught.value).split(" · ")
 
 
-def test_all_but_the_model_the_data_and_the_template_has_a_default():
+def test_all_but_the_model_and_the_data_has_a_default():
     config = RunConfig.from_yaml(LEAST)
     assert config.quantization.load_in_4bit and config.training.num_train_epochs == 3 and config.lora.r == 16
+
+
+def test_without_a_template_the_rows_propose_one_and_it_is_told(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    least, said = f"base_model: starter\ndataset: {{path: {path}}}", []
+    path.write_text('{"question": "Odd?", "answer": "Yes."}\n' * 30)
+    config = RunConfig.from_yaml(least, tell=said.append)
+    assert config.template == PromptTemplate(prompt="{{question}}", completion="{{answer}}")
+    assert said == ["Questions in “question”, answers in “answer”."] and config.dataset.limit is None
+    assert RunConfig.from_yaml(config.to_yaml()) == config
+    assert mistakes(least + "\nlora: {r: 0}") == ["lora.r: must be greater than or equal to 1, not 0."]
+    path.write_text('{"a": 1, "b": 2}\n')
+    assert mistakes(least)[0].startswith("The columns are a, b. Say which ask and which answer")
+    assert "no file or folder" in mistakes("base_model: starter\ndataset: {path: nowhere.csv}")[0]
 
 
 def test_all_mistakes_are_named_at_once_each_with_its_path():

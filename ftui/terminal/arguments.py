@@ -44,7 +44,7 @@ def config_of(options: argparse.Namespace) -> RunConfig:
 
     if not options.config:
         raise UserError("Name a CONFIG: a YAML file, or a preset such as starter.")
-    config = RunConfig.load(options.config, options.overrides)
+    config = RunConfig.load(options.config, options.overrides, print)
     config.dataset.check_there()
     check_named(config.base_model)
     return config
