@@ -249,6 +249,12 @@ def test_a_sheet_is_read_from_its_first_row_that_is_not_empty(tmp_path):
     assert "2 sheets; “Sheet” was read" in DatasetSource(path=str(tmp_path / "x.xlsx")).load().notes[0]
     with pytest.raises(UserError, match="no sheet “none”. Its sheets are: Sheet, other"):
         DatasetSource(path=str(tmp_path / "x.xlsx"), sheet="none").load()
+    book.create_sheet("cover", 0).append(["Read me first"])
+    book.save(tmp_path / "x.xlsx")
+    with pytest.raises(
+        UserError, match="not one row to read here. x.xlsx has 3 sheets; “cover” was read. Name another"
+    ):
+        DatasetSource(path=str(tmp_path / "x.xlsx")).load()
 
 
 # many files

@@ -194,8 +194,8 @@ class _Gathering:
     def rows(self) -> Rows:
         self._close_batch()
         if not self.count:
-            more = f" The first problem: {self.problems[0]}" if self.problems else " Choose a file with rows in it."
-            raise UserError(f"There is not one row to read here.{more}")
+            more = f"The first problem: {self.problems[0]}" if self.problems else "Choose a file with rows in it."
+            raise UserError(" ".join(["There is not one row to read here.", *dict.fromkeys(self.notes), more]))
         table = _unite(self.tables).slice(0, self.limit)
         return Rows(table, self.problems, [*dict.fromkeys(self.notes), *_long_cells(table)])
 

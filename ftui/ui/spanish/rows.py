@@ -91,7 +91,7 @@ ROWS = {
     "The data set {path} has no such revision. Leave it empty for the newest.": "El conjunto de datos {path} no tiene esa revisión. Déjala vacía para la más nueva.",
     "There is no data set {path} on the Hub, or it is private, or it holds no files that can be read. Check its name at huggingface.co/datasets; for a private one set HF_TOKEN.": "No hay ningún conjunto de datos {path} en el Hub, o es privado, o no contiene archivos que se puedan leer. Revisa su nombre en huggingface.co/datasets; si es privado, define HF_TOKEN.",
     # all rows together
-    "There is not one row to read here.{more}": "Aquí no hay ni una fila que leer.{more}",
+    "There is not one row to read here.": "Aquí no hay ni una fila que leer.",
     "Choose a file with rows in it.": "Elige un archivo que tenga filas.",
     "The first problem: {error}": "El primer problema: {error}",
     "More than {most} rows cannot be read. The first: {error}": "Hay más de {most} filas que no se pueden leer. La primera: {error}",
