@@ -50,6 +50,28 @@ def test_a_table_is_read_whatever_its_delimiter_and_encoding(load, delimiter, en
     assert list(load(as_csv(delimiter).encode(encoding), "x.csv")) == PAIRS
 
 
+QUOTES = {
+    "doubled": ('q,a\n"say ""hi"", you","1"\n', "x.csv"),
+    "doubled, with words of LaTeX": ('q,a\n"\\frac{1}{2} ""hi"", you","1"\n"x\\",y\n', "x.csv"),
+    "with a backslash": ('q,a\n"say \\"hi\\", you","1"\n', "x.csv"),
+    "with a backslash, semicolons": ('q;a\n"say \\"hi\\", you";"1"\n', "x.csv"),
+    "behind a blank": ('"q", "a"\n"say ""hi"", you", "1"\n', "x.csv"),
+    "single": ("'q','a'\n'say \"hi\", you','1'\n", "x.csv"),
+    "not used": ('q\ta\n"hi" she said, you\t1\nsay "hi", you\t1\n', "x.tsv"),
+}
+
+
+@pytest.mark.parametrize(("content", "name"), QUOTES.values(), ids=QUOTES)
+def test_quotes_are_read_as_they_are_written(load, content, name):
+    rows = load(content, name)
+    assert rows.columns == ("q", "a") and rows.problems == ()
+    assert '"hi"' in rows[0]["q"] and rows[0]["q"].endswith(", you") and rows[0]["a"] == "1"
+    assert [row["q"] for row in rows if "\\" in row["q"]] == (
+        ['\\frac{1}{2} "hi", you', "x\\"] if "frac" in content else []
+    )
+    assert any("with a backslash" in note for note in rows.notes) is ('\\"hi' in content)
+
+
 def test_a_guessed_encoding_is_said(load):
     assert "was read as cp1252" in load(as_csv(",").encode("cp1252"), "x.csv").notes[0]
     assert load(as_csv(","), "x.csv").notes == ()
@@ -226,6 +248,8 @@ def test_the_header_of_a_csv_is_found_below_a_title(load, delimiter):
         rows = load(title + table, "x.csv")
         assert list(rows) == [{"text": "a", "answer": "b", "n": "1"}, {"text": "c", "answer": "d", "n": "2"}]
         assert rows.notes == (f"x.csv: the header was found in line {line}; the lines above it are left out.",)
+    rows = load("# exported\n# on Monday\n" + table, "x.csv")
+    assert rows.columns == ("text", "answer", "n") and "found in line 3" in rows.notes[0]
     assert load("text\n\nOh, well\nNo, I said, no\n", "x.csv").columns == ("text",)
 
 

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Generator, Iterator
 from itertools import chain, islice
+from typing import Any
 
 from ftui.dataset.header import LOOKED_AT, header_place
 from ftui.dataset.rows import MAX_CELL, MAX_COLUMNS, BrokenRow, Note
@@ -16,8 +17,15 @@ from ftui.errors import UserError
 
 _DELIMITERS = ",;\t|"
 _SAMPLE = 65_536
-_TITLE = re.compile(r"\A[^\n,;\t|]+\n(?:[ \r]*\n)+")  # a line that nothing divides, and nothing beneath it
+_TITLE = re.compile(
+    r"\A(?:[^\n,;\t|]+\n(?:[ \r]*\n)+|(?:#.*\n)+)"
+)  # comments, or a line that nothing divides, and nothing beneath it
 _NOWHERE = "\x1f"  # a delimiter that no text holds: the file has one column
+_DOUBLED: dict[str, Any] = {}  # as RFC 4180 has it
+_SPACED = {"skipinitialspace": True}
+_ESCAPED = {"doublequote": False, "escapechar": "\\"}
+_SINGLE = {"quotechar": "'"}
+_NONE = {"quoting": csv.QUOTE_NONE}
 
 
 def read_delimited(file: TextFile) -> Iterator[dict | BrokenRow | Note]:
@@ -26,7 +34,12 @@ def read_delimited(file: TextFile) -> Iterator[dict | BrokenRow | Note]:
     with file.open() as stream:
         sample = stream.read(_SAMPLE)
         stream.seek(0)
-        records = _records(csv.reader(stream, delimiter=_delimiter(sample, file.name), strict=True), file.name)
+        delimiter = _delimiter(sample, file.name)
+        quoting = _quoting(sample, delimiter)
+        reader = csv.reader(stream, delimiter=delimiter, strict=True, **quoting)
+        if quoting == _ESCAPED:
+            yield Note(f"{file.name}: quotes inside cells are written with a backslash, and were read so.")
+        records = _records(reader, file.name)
         head = list(islice((record for record in records if record[1]), LOOKED_AT))
         place = header_place([[] if isinstance(cells, str) else cells for _, cells in head])
         header = yield from _header(head[place:], file.name)
@@ -34,9 +47,8 @@ def read_delimited(file: TextFile) -> Iterator[dict | BrokenRow | Note]:
             yield Note(f"{file.name}: the header was found in line {head[place][0]}; the lines above it are left out.")
         for line, cells in chain(head[place + 1 :], records):
             if isinstance(cells, str):
-                yield BrokenRow(
-                    file.name, line, f"the quotes are wrong ({cells}). Double every quote inside a quoted cell."
-                )
+                reason = "the quotes are wrong: a cell goes on behind its last quote. Double every quote inside a quoted cell."
+                yield BrokenRow(file.name, line, reason)
             elif len(cells) == len(header) or (len(cells) > len(header) and not any(cells[len(header) :])):
                 yield dict(zip(header, cells, strict=False))
             elif cells:
@@ -93,6 +105,40 @@ def _delimiter(sample: str, name: str) -> str:
         return best
     beneath_title = _TITLE.sub("", sample)
     return next((each for each in candidates if _fit(beneath_title, each)[0] == 1), _NOWHERE)
+
+
+def _quoting(sample: str, delimiter: str) -> dict[str, Any]:
+    """How quotes are written: the way in which most rows are whole, the usual one where several are as good."""
+    header = next(csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter), [])
+    if header and all(re.fullmatch(r"'.*'", cell.strip()) for cell in header):
+        return _SINGLE
+    ways = [_DOUBLED, _SPACED]
+    # Where other letters stand behind a backslash, too, it is a letter of the data, as in \frac.
+    if '\\"' in sample and not re.search(r'\\[^"]', sample.replace("\\\\", "")):
+        ways.append(_ESCAPED)
+    if delimiter == "\t":
+        ways.append(_NONE)
+    return max(ways, key=lambda way: _whole(sample, delimiter, way))
+
+
+def _whole(sample: str, delimiter: str, way: dict[str, Any]) -> float:
+    """Share of the rows that are as wide as the header and have no cell that still stands in quotes."""
+    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter, strict=True, **way)
+    rows: list[list[str]] = []
+    while True:
+        try:
+            rows.append(next(reader))
+        except StopIteration:
+            break
+        except csv.Error:
+            rows.append([])
+    rows = rows[:-1] if len(sample) == _SAMPLE else rows
+    fitting = [cells for cells in rows if cells and len(cells) == len(rows[0])]
+    return sum(not any(_is_quoted(cell.strip()) for cell in cells) for cells in fitting) / max(1, len(rows))
+
+
+def _is_quoted(cell: str) -> bool:
+    return len(cell) > 1 and cell[0] == cell[-1] == '"'
 
 
 def _fit(sample: str, delimiter: str) -> tuple[float, int]:
