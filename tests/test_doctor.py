@@ -736,6 +736,7 @@ def test_a_translation_is_no_mixture_of_languages(check):
     [
         ("How do I open the door of the house?", "English"),
         ("¿Cuándo se fundó la ciudad y por qué es tan importante para los viajeros?", "Spanish"),
+        ("¿Cuál es la altura del objeto 31 en la sala del norte?", "Spanish"),
         ("Quel est le nom de la ville où il est né et dans quelle rue ?", "French"),
         ("Wie heißt die Stadt, in der er geboren wurde, und wann war das?", "German"),
         ("Qual é o nome da cidade onde ele nasceu e quando foi fundado o museu?", "Portuguese"),

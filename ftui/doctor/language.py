@@ -38,7 +38,7 @@ _LANGUAGES: dict[str, tuple[str, ...]] = {
 
 def language_of(text: str) -> str | None:
     """An English name, such as Spanish."""
-    words = text[:_LOOKED_AT].lower().split()
+    words = text[:_LOOKED_AT].lower().replace("¿", "").replace("¡", "").split()
     known = [word for word in words if word in _LANGUAGES]
     if len(known) < _FEWEST:
         return None
