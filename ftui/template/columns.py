@@ -92,6 +92,13 @@ class Columns:
                 return chosen, rejected
         return None
 
+    def answer(self, *wanted: str) -> str | None:
+        """A column of texts, or of numbers and of true and false, unless these only point into a list of choices."""
+        column = self.one(*wanted)
+        points = self.one("choices", "options")
+        is_plain = isinstance(self.first(column), int | float) and not points
+        return column if is_plain else self.text(*wanted)
+
     def text(self, *wanted: str) -> str | None:
         column = self.one(*wanted)
         return column if isinstance(self.first(column), str) and not is_conversation(self.first(column)) else None

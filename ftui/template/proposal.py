@@ -235,7 +235,7 @@ def _history(columns: Columns) -> str | None:
 
 
 def _instruction(columns: Columns) -> Proposal | None:
-    asked, answered = columns.text("instruction"), columns.text("output", "response", "completion", "answer")
+    asked, answered = columns.text("instruction"), columns.answer("output", "response", "completion", "answer")
     if not asked or not answered:
         return None
     extra = columns.one("input", "context")
@@ -260,12 +260,12 @@ def _asked(columns: Columns) -> str | None:
 
 
 def _answered(columns: Columns) -> str | None:
-    return columns.text("answer", "response", "completion", "output", "solution")
+    return columns.answer("answer", "response", "completion", "output", "solution")
 
 
 def _question(columns: Columns) -> Proposal | None:
     asked = columns.text("question")
-    answered = columns.text("answer", "response", "solution", "sql", "code") or _squad_answer(columns)
+    answered = columns.answer("answer", "response", "solution", "sql", "code") or _squad_answer(columns)
     if not asked or not answered:
         return None
     context = columns.text(*CONTEXT)
@@ -300,7 +300,7 @@ PAIRS = (
 
 def _pair(columns: Columns) -> Proposal | None:
     for names in PAIRS:
-        asked, answered = columns.text(names[0]), columns.text(names[1])
+        asked, answered = columns.text(names[0]), columns.answer(names[1])
         if asked and answered:
             template = PromptTemplate(
                 system=_hold(columns.system),
