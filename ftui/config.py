@@ -387,7 +387,15 @@ def _sentence(model: type[BaseModel], mistake: Any) -> str:
     return f"{path}: must be {reason}, not {given!r}." if not isinstance(given, dict) else f"{path}: must be {reason}."
 
 
-PARSED = {"float_parsing": "a number", "int_parsing": "a whole number", "int_from_float": "a whole number"}
+PARSED = {
+    "float_parsing": "a number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_parsing": "true or false",
+    "string_type": "a text",
+    "tuple_type": "a list",
+    "model_type": "a section with keys of its own",
+}
 
 
 def _closest(model: type[BaseModel], location: tuple[Any, ...]) -> str:

@@ -72,6 +72,16 @@ def test_an_unknown_key_that_resembles_none_comes_with_the_keys_there_are():
     assert found.startswith("lora.zzz: there is no such key. Known keys: r, lora_alpha")
 
 
+def test_the_wrong_kind_of_value_is_told_without_a_word_of_python():
+    found = mistakes("base_model: 3\ndataset: a.csv\nwatch_prompts: Hi\nquantization: {load_in_4bit: maybe}")
+    assert found == [
+        "base_model: must be a text, not 3.",
+        "dataset: must be a section with keys of its own, not 'a.csv'.",
+        "quantization.load_in_4bit: must be true or false, not 'maybe'.",
+        "watch_prompts: must be a list, not 'Hi'.",
+    ]
+
+
 def test_a_wrong_template_or_split_is_told_with_its_path():
     found = mistakes("base_model: starter\ndataset: {path: a.csv}\ntemplate: {prompt: '{{q}}'}\nsplit: {test: 1.5}")
     assert [sentence.split(":")[0] for sentence in found] == ["template", "split.test"]

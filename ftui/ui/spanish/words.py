@@ -27,7 +27,7 @@ WORDS = {
     # the parts
     "prompt": "pregunta",
     "completion": "respuesta",
-    "text": "texto",
+    "a text": "un texto",
     "train": "entrenamiento",
     "validation": "validación",
     "test": "prueba",
@@ -71,6 +71,10 @@ WORDS = {
     # pydantic
     "a number": "un número",
     "a whole number": "un número entero",
+    "true or false": "true o false",
+    "a text": "un texto",
+    "a list": "una lista",
+    "a section with keys of its own": "una sección con claves propias",
     "a valid integer": "un número entero",
     "a valid number": "un número",
     "a valid string": "un texto",
