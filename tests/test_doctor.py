@@ -651,7 +651,9 @@ def test_special_tokens_and_finished_formats_in_the_data(check):
     rows[4]["text"] = "A list [INSTITUTE] with # marks ### inside"
     found = check(rows)
     assert found["special_tokens_in_data"].rows == [1]
-    assert found["already_formatted"].rows == [2, 3]
+    assert found["already_formatted"].rows == [2, 3] and "learned twice" in found["already_formatted"].message
+    found = check(rows, {"text": "text"})
+    assert found["already_formatted"].rows == [3] and "learned as it stands" in found["already_formatted"].message
     assert "special_tokens_in_data" not in check(apply_fix(Rows.from_list(rows), found["special_tokens_in_data"]))
 
 

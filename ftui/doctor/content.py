@@ -106,11 +106,13 @@ def look_at_content(encoding: Encoding, rows: Rows, survey: Survey) -> Iterator[
         "{rows}: the text holds special tokens of the model. They are learned as plain text and never obeyed; remove them if they are left over.",
         mend_texts(rows, found, "Remove special tokens", lambda text: specials.sub("", text)),
     )
-    yield from warning(
-        "already_formatted",
-        where(f"(?m){_FORMATTED.pattern}", _FORMATTED.search),
-        "{rows}: the text is already formatted for a model, so the format would be learned twice. Split it into prompt and answer.",
+    twice = "{rows}: the text is already formatted for a model, so the format would be learned twice. Split it into prompt and answer."
+    once = (
+        "{rows}: the text is already formatted for a model and is learned as it stands, its marks among it. "
+        "Unless it will be asked in just that way, split it into prompt and answer."
     )
+    found = where(f"(?m){_FORMATTED.pattern}", _FORMATTED.search)
+    yield from warning("already_formatted", found, twice if survey.is_chat.any() else once)
     found = where(f"\ufffd|{_MOJIBAKE.pattern}", has_mojibake)
     yield from warning(
         "mojibake",

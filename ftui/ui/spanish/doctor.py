@@ -43,6 +43,7 @@ DOCTOR = {
     "the list of tools": "la lista de herramientas",
     # contents
     "{rows}: the text holds special tokens of the model. They are learned as plain text and never obeyed; remove them if they are left over.": "{rows}: el texto contiene tokens especiales del modelo. Se aprenden como texto simple y no se obedecen; quítalos si sobran.",
+    "{rows}: the text is already formatted for a model and is learned as it stands, its marks among it. Unless it will be asked in just that way, split it into prompt and answer.": "{rows}: el texto ya tiene el formato de un modelo y se aprende tal cual, con sus marcas. Salvo que se le vaya a preguntar justo así, sepáralo en pregunta y respuesta.",
     "{rows}: the text is already formatted for a model, so the format would be learned twice. Split it into prompt and answer.": "{rows}: el texto ya tiene el formato de un modelo, así que el formato se aprendería dos veces. Sepáralo en pregunta y respuesta.",
     "{rows}: letters are broken, such as “Ã©” for “é”; the file was once read in a wrong encoding.": "{rows}: hay letras rotas, como «Ã©» por «é»; el archivo se leyó una vez con otra codificación.",
     "{rows}: there seem to be passwords or keys. A tuned model can repeat them to anybody: replace them, and revoke those that are real.": "{rows}: parece haber contraseñas o claves. Un modelo afinado puede repetirlas a cualquiera: cámbialas y revoca las reales.",

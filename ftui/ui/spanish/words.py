@@ -72,8 +72,6 @@ WORDS = {
     "a number": "un número",
     "a whole number": "un número entero",
     "true or false": "true o false",
-    "a text": "un texto",
-    "a list": "una lista",
     "a section with keys of its own": "una sección con claves propias",
     "a valid integer": "un número entero",
     "a valid number": "un número",
