@@ -104,6 +104,18 @@ def test_one_row_with_a_system_prompt_makes_all_prompts_lists_of_messages(prepar
     assert said_again(written.paths, encoding) == said(examples)
 
 
+def test_text_read_back_is_learned_the_same(prepared, encoding, tmp_path):
+    examples = prepared([{"t": f"It is {i}.\nSurely."} for i in range(20)], text="t")
+    assert said_again(write_parts(examples, "prompt-completion", tmp_path).paths, encoding) == said(examples)
+
+
+def test_earlier_answers_in_a_prompt_are_not_learned_when_read_back(prepared, encoding, tmp_path):
+    turns = [turn("user", "Who?"), turn("assistant", "Nobody.", weight=0), turn("user", "Sure?")]
+    rows = [{"messages": [*turns, turn("assistant", f"Yes, {i}.")]} for i in range(20)]
+    examples = prepared(rows, messages="messages")
+    assert said_again(write_parts(examples, "prompt-completion", tmp_path).paths, encoding) == said(examples)
+
+
 def test_what_a_shape_cannot_say_is_counted_by_its_rows(prepared, tmp_path):
     plain = [{"messages": [turn("user", f"Who is {i}?"), turn("assistant", "I.")], "tools": None} for i in range(20)]
     examples = prepared([*plain, *chats()[:3]], messages="messages", tools="tools")

@@ -207,7 +207,10 @@ def test_a_conversation_keeps_its_own_system_prompt():
 
 def test_a_conversation_may_get_its_answer_from_another_column():
     template = PromptTemplate(messages="asked", completion="{{chosen.value}}")
-    assert template.render({"asked": [ASK], "chosen": {"from": "gpt", "value": "412."}}) == [ASK, ANSWER]
+    chosen = {"from": "gpt", "value": "412."}
+    assert template.render({"asked": [ASK], "chosen": chosen}) == [ASK, ANSWER]
+    asked = [ASK, ANSWER, ASK]
+    assert template.render({"asked": asked, "chosen": chosen}) == [ASK, ANSWER | {"weight": 0}, ASK, ANSWER]
 
 
 @pytest.mark.parametrize(
@@ -446,6 +449,7 @@ def test_an_empty_turn_is_refused():
         ({"question": "q", "choices": ["a", "b"], "answer": 1}, "unknown", None),
         ({"text": "t"}, "text", {"text": "text"}),
         ({"whatever": "t"}, "text", {"text": "whatever"}),
+        ({"prompt": "", "completion": "t"}, "text", {"text": "completion"}),
         ({"text": "t", "json": '{"a": 1}'}, "prompt_completion", {"prompt": "{{text}}", "completion": "{{json}}"}),
         ({"reply": "t", "input": "u"}, "prompt_completion", {"prompt": "{{input}}", "completion": "{{reply}}"}),
         ({"text": "t", "url": "u"}, "text", {"text": "text"}),

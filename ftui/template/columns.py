@@ -60,6 +60,11 @@ class Columns:
         """The first cells of a column that are not empty."""
         return [row[column] for row in self.head if row[column] not in (None, "", [], {})]
 
+    @property
+    def filled(self) -> list[str]:
+        """The columns that have a cell that is not empty."""
+        return [column for column in self.all if self.first(column) is not None]
+
     def conversation(self, *wanted: str) -> str | None:
         column = self.one(*wanted)
         return column if is_conversation(self.first(column)) else None

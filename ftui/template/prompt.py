@@ -22,7 +22,7 @@ class PromptTemplate(BaseModel):
     """How a row is asked and answered: a prompt and its completion, a column of conversations, or plain text.
 
     `messages` may stand together with `completion`: the conversation is then the question, and the completion its answer
-    (preference data, or TRL's conversational prompt and completion).
+    (preference data, or TRL's conversational prompt and completion). Only the completion is learned then, as by TRL.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -143,6 +143,10 @@ class PromptTemplate(BaseModel):
             messages = [{"role": "user", "content": self._filled("prompt", self.prompt, row)}]
         if self.history:
             messages = [*read_history(lookup(row, self.history), self.history), *messages]
+        if (
+            self.messages and self.completion.strip()
+        ):  # the conversation asks; its answers are learned nowhere else either
+            messages = [_unlearned(message) for message in messages]
         if self.completion.strip():
             messages.append({"role": "assistant", "content": self._filled("completion", self.completion, row)})
         if (reasoning := fill(self.reasoning, row)).strip():
@@ -193,6 +197,10 @@ class PromptTemplate(BaseModel):
 
 def _names(*templates: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for template in templates for name in names(parse(template))))
+
+
+def _unlearned(message: dict) -> dict:
+    return message | {"weight": 0} if message["role"] == "assistant" else message
 
 
 def _said(text: str) -> str:

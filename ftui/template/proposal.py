@@ -347,9 +347,9 @@ def _labels(columns: Columns) -> Proposal | None:
 
 def _two(columns: Columns) -> Proposal | None:
     """Two columns of text whose names say little."""
-    if len(columns.all) != 2 or columns.one(*ASIDE):
+    if len(columns.filled) != 2 or columns.one(*ASIDE):
         return None
-    asked, answered = columns.all
+    asked, answered = columns.filled
     if columns.one("text", "input", "content") == answered:
         asked, answered = answered, asked
     cells = [cell for column in columns.all for cell in columns.some(column)]
@@ -361,7 +361,7 @@ def _two(columns: Columns) -> Proposal | None:
 
 
 def _text(columns: Columns) -> Proposal | None:
-    only = columns.all[0] if len(columns.all) == 1 else None
+    only = columns.filled[0] if len(columns.filled) == 1 else None
     column = columns.text("text", "content", "document", "body", "note", "markdown")
     if column is None and only and isinstance(columns.first(only), str):
         column = only
