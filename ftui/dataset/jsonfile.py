@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from ftui.dataset.rows import BrokenRow
+from ftui.dataset.rows import BrokenRow, Note
 from ftui.dataset.textfile import TextFile
 from ftui.errors import UserError
 
@@ -16,6 +16,7 @@ _CONVERSATIONS = {
     "messages",
     "conversations",
     "conversation",
+    "contents",
     "turns",
     "dialogue",
     "dialog",
@@ -28,7 +29,7 @@ _BLANK = re.compile(r"\s*")
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_json(file: TextFile, records: str | None) -> Iterator[dict | BrokenRow]:
+def read_json(file: TextFile, records: str | None) -> Iterator[dict | BrokenRow | Note]:
     """Rows of a list, of a record list inside an object, of columns, or of one object a line."""
     lines = file.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
     with file.open() as stream:
@@ -53,8 +54,13 @@ def read_json(file: TextFile, records: str | None) -> Iterator[dict | BrokenRow]
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file.name} cannot be read: {_complaint(error)}.") from None
     odd = _is_odd(text)
-    for number, value in enumerate(_records(document, records, file.name), 1):
-        yield _row(value, odd, file.name, number, "row")
+    number = 0
+    for value in _records(document, records, file.name):
+        if isinstance(value, Note):
+            yield value
+        else:
+            number += 1
+            yield _row(value, odd, file.name, number, "row")
 
 
 def _lines(stream: Iterator[str], name: str) -> Iterator[dict | BrokenRow]:
@@ -153,7 +159,7 @@ def _depth(value: object) -> int:
 
 
 def _records(document: object, path: str | None, name: str) -> Iterator[object]:
-    """The rows inside a document: at `path`, or where such files usually have them."""
+    """The rows inside a document: at `path`, or where such files usually have them; a Note where they may be elsewhere."""
     if path:
         yield from _walk(document, path.split("."), None, name)
     elif not isinstance(document, dict):
@@ -171,7 +177,24 @@ def _records(document: object, path: str | None, name: str) -> Iterator[object]:
     elif columns := _columns(document):
         yield from (dict(zip(document, cells, strict=True)) for cells in zip(*columns, strict=True))
     else:
+        for place in _lists_of_records(document):
+            yield Note(
+                f"A JSON object is one row. If the rows are those of its list “{place}”, name it under Record list (dataset.records)."
+            )
         yield document
+
+
+def _lists_of_records(document: dict) -> Iterator[str]:
+    """Where several records stand that may be the rows, as `records` names the place. Turns of a conversation are none."""
+    inner = [
+        (f"{key}.{name}", name, each)
+        for key, value in document.items()
+        if isinstance(value, dict)
+        for name, each in value.items()
+    ]
+    for place, key, value in [*((key, key, value) for key, value in document.items()), *inner]:
+        if _is_records(value) and len(value) > 1 and key.lower() not in _CONVERSATIONS:
+            yield place
 
 
 def _record_key(document: dict, name: str) -> str | None:

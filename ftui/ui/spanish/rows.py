@@ -76,6 +76,7 @@ ROWS = {
     "there should be a comma or ]": "debería haber una coma o ]",
     "{name} holds several lists of records: {lists}. Set “records” to the one to read.": "{name} contiene varias listas de registros: {lists}. Indica en «records» cuál leer.",
     "{name}: “records” asks for “{step}”, which is not there.{more}": "{name}: «records» pide «{step}», que no existe.{more}",
+    "A JSON object is one row. If the rows are those of its list “{place}”, name it under Record list (dataset.records).": "Un objeto JSON es una fila. Si las filas son las de su lista «{place}», indícala en Lista de registros (dataset.records).",
     "The keys there are: {keys}.": "Las claves que hay: {keys}.",
     # the Hub
     "{path}: the Hub cannot be reached; these are the rows that this machine has kept of it.": "{path}: no se puede llegar al Hub; estas son las filas que esta máquina conserva de él.",
