@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from ftui.dataset import DatasetSource, Rows, SplitSettings
+from ftui.dataset.delimited import is_table
 from ftui.dataset.hub import is_hub_id, read_hub, sentence
 from ftui.dataset.rows import BATCH
 from ftui.errors import UserError
@@ -70,6 +71,20 @@ def test_quotes_are_read_as_they_are_written(load, content, name):
         ['\\frac{1}{2} "hi", you', "x\\"] if "frac" in content else []
     )
     assert any("with a backslash" in note for note in rows.notes) is ('\\"hi' in content)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ('question,answer\n"a, b",c\n"x\ny",d', True),
+        ("a\tb\n1\t2", True),
+        ("q;a\n1,5;2", True),
+        ("Hello, world\nHow are you?", False),
+        ("just\ntext", False),
+    ],
+)
+def test_a_table_is_told_from_text(text, is_one):
+    assert is_table(text) is is_one
 
 
 def test_a_guessed_encoding_is_said(load):
@@ -191,6 +206,22 @@ def test_records_choose_among_several_lists(load):
     assert list(load(document, "x.json", records="test")) == PAIRS[1:]
     with pytest.raises(UserError, match="several lists of records: train, test"):
         load(document, "x.json")
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        ({"version": "1", "faq": PAIRS}, "faq"),
+        ({"status": 200, "result": {"total": 2, "items": PAIRS}}, "result.items"),
+        ({"id": 1, "messages": TURNS}, None),
+        ({"id": 1, "answers": [{"text": "a"}]}, None),
+    ],
+)
+def test_where_an_object_may_hold_the_rows_a_note_says_how_to_name_them(load, document, place):
+    rows = load(json.dumps(document), "x.json")
+    assert list(rows) == [document]
+    assert [note.split("“")[1].split("”")[0] for note in rows.notes] == ([place] if place else [])
+    assert place is None or list(load(json.dumps(document), "x.json", records=place)) == PAIRS
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,11 @@ def _header(records: list[tuple[int, list[str] | str]], name: str) -> Generator[
     return header
 
 
+def is_table(text: str) -> bool:
+    """Whether all rows of this text have as many cells as the first, and that has several."""
+    return any(_fit(text[:_SAMPLE], delimiter)[0] == 1 for delimiter in _DELIMITERS)
+
+
 def _delimiter(sample: str, name: str) -> str:
     """The one that cuts most rows into as many cells as the header has; more cells where two do it equally well."""
     first = "\t" if ".tsv" in name.lower() else ","

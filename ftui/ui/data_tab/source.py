@@ -10,6 +10,7 @@ import gradio as gr
 
 from ftui.config import RunConfig, checked
 from ftui.dataset import DatasetSource, Rows
+from ftui.dataset.delimited import is_table
 from ftui.errors import UserError
 from ftui.runs import RunStore
 from ftui.ui.events import BRIEFLY, telling
@@ -91,5 +92,4 @@ def _suffix(text: str) -> str:
     lines = text.strip().splitlines()
     if text.strip()[0] in "[{":
         return ".jsonl" if len(lines) > 1 and lines[1].strip().startswith("{") and text.strip()[0] == "{" else ".json"
-    counts = [max((line.count(mark), mark) for mark in "\t;,|") for line in lines[:20]]
-    return ".csv" if len(lines) > 1 and counts[0][0] and len({count for count, _ in counts}) == 1 else ".txt"
+    return ".csv" if len(lines) > 1 and is_table(text.strip()) else ".txt"
