@@ -151,6 +151,16 @@ def test_a_conversation_may_be_json_text():
     assert conversation({"messages": [ASK, ANSWER]}) == [ASK, ANSWER]
 
 
+def test_gemini_writes_parts_without_a_type():
+    turns = [
+        {"role": "user", "parts": [{"text": "Ki"}, {"text": "los?"}]},
+        {"role": "model", "parts": [{"text": "412."}]},
+    ]
+    assert conversation(turns) == [ASK, ANSWER]
+    with pytest.raises(UserError, match="Turn 2 .* neither text nor a list of text parts"):
+        conversation([turns[0], {"role": "model", "parts": [{"functionCall": {"name": "f"}}]}])
+
+
 def test_names_weights_and_text_parts_survive():
     parts = [{"type": "text", "text": "Ki"}, {"type": "text", "text": "los?"}]
     messages = conversation(
@@ -424,6 +434,14 @@ def test_an_empty_turn_is_refused():
         ({"conversation": [{"human": "q", "assistant": "a"}]}, "messages", {"messages": "conversation"}),
         ({"text": GUANACO}, "messages", {"messages": "text"}),
         ({"text": [ASK, ANSWER]}, "messages", {"messages": "text"}),
+        (
+            {
+                "systemInstruction": {"parts": [{"text": "s"}]},
+                "contents": [{"role": "user", "parts": [{"text": "Kilos?"}]}],
+            },
+            "messages",
+            {"messages": "contents", "system": "{{systemInstruction.parts[0].text}}"},
+        ),
         ({"text": str([ASK, ANSWER])}, "messages", {"messages": "text"}),
         ({"id": "1", "messages": str([ASK, ANSWER])}, "messages", {"messages": "messages"}),
         (
@@ -443,6 +461,8 @@ def test_an_empty_turn_is_refused():
         ),
         ({"prompt": "p", "completions": ["a", "b"], "labels": ["sad", "glad"]}, "unknown", None),
         ({"prompt": "p", "completions": ["a", "b"]}, "unknown", None),
+        ({"messages": 2, "conversation": [ASK, ANSWER]}, "messages", {"messages": "conversation"}),
+        ({"question": "q", "answer": {"start": 1}, "response": "a"}, "question_answer", {"completion": "{{response}}"}),
         ({"question": "q", "answer": 4}, "question_answer", {"prompt": "{{question}}", "completion": "{{answer}}"}),
         ({"passage": "p", "question": "q", "answer": False}, "question_answer", {"completion": "{{answer}}"}),
         ({"instruction": "i", "input": "", "output": 0.5}, "alpaca", {"completion": "{{output}}"}),

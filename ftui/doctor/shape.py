@@ -16,11 +16,11 @@ from ftui.errors import UserError
 from ftui.examples import Example, Examples, LeftOut
 from ftui.template import PromptTemplate
 from ftui.template.columns import Columns, as_verdict
-from ftui.template.conversation import ROLES, turns_of
+from ftui.template.conversation import CONTENT_KEYS, ROLES, are_parts, turns_of
 from ftui.template.placeholders import Placeholder, as_text, column_of, lookup, parse
 
 _KEYS = {
-    "role", "from", "content", "value", "name", "weight", "train", "loss_weight", "function_call", "tool_calls",
+    "role", "from", *CONTENT_KEYS, "name", "weight", "train", "loss_weight", "function_call", "tool_calls",
     "tool_call_id", "reasoning_content", "reasoning", "thinking", "refusal",
 }  # fmt: skip
 
@@ -224,23 +224,19 @@ def _turn_codes(turn: object) -> Iterator[str]:
     if turn.keys() - _KEYS:
         yield "message_unrecognized_key"
     calls = turn.get("tool_calls") or turn.get("function_call")
-    has_content = turn.keys() & {"content", "value"}
+    has_content = turn.keys() & set(CONTENT_KEYS)
     if not turn.keys() & {"role", "from"} or not (has_content or calls):
         yield "message_missing_key"
         return
     role = _role(turn)
     if role is None:
         yield "unrecognized_role"
-    content = turn.get("content") if turn.get("content") is not None else turn.get("value")
+    content = next((turn[key] for key in CONTENT_KEYS if turn.get(key) is not None), None)
     if isinstance(content, str):
         if not content.strip() and not calls and role in ("user", "assistant"):
             yield "empty_turn"
-    elif not calls and role not in ("tool", "call") and not _is_parts(content):
+    elif not calls and role not in ("tool", "call") and not are_parts(content):
         yield "missing_content"
-
-
-def _is_parts(content: object) -> bool:
-    return isinstance(content, list) and all(isinstance(part, dict) and "type" in part for part in content)
 
 
 def roles_of(batch: Sequence[Example]) -> Iterator[Mark]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ftui.errors import UserError
 from ftui.template.conversation import is_conversation
@@ -40,6 +40,10 @@ def _listed(cell: object) -> object:
         return cell
 
 
+def _is_text(cell: object) -> bool:
+    return isinstance(cell, str) and not is_conversation(cell)
+
+
 class Columns:
     """The columns of a data set by their usual names. A name fits as a whole or not at all: “text” is not in “context”."""
 
@@ -66,11 +70,14 @@ class Columns:
         return [column for column in self.all if self.first(column) is not None]
 
     def conversation(self, *wanted: str) -> str | None:
-        column = self.one(*wanted)
-        return column if is_conversation(self.first(column)) else None
+        return self._fitting(wanted, is_conversation)
 
     @property
     def system(self) -> str | None:
+        """Or the place in it, where it is the message that Gemini's data have."""
+        column = self.one("systeminstruction", "system_instruction")
+        if isinstance(self.first(column), dict):
+            return f"{column}.parts[0].text"
         return self.text("system", "system_prompt", "system_message", "system_instruction")
 
     @property
@@ -99,11 +106,13 @@ class Columns:
 
     def answer(self, *wanted: str) -> str | None:
         """A column of texts, or of numbers and of true and false, unless these only point into a list of choices."""
-        column = self.one(*wanted)
         points = self.one("choices", "options")
-        is_plain = isinstance(self.first(column), int | float) and not points
-        return column if is_plain else self.text(*wanted)
+        return self._fitting(wanted, lambda cell: _is_text(cell) or isinstance(cell, int | float) and not points)
 
     def text(self, *wanted: str) -> str | None:
-        column = self.one(*wanted)
-        return column if isinstance(self.first(column), str) and not is_conversation(self.first(column)) else None
+        return self._fitting(wanted, _is_text)
+
+    def _fitting(self, wanted: Sequence[str], fits: Callable[[object], bool]) -> str | None:
+        """The first of these columns whose first cell fits: one of the usual names may hold something else."""
+        columns = (self.one(name) for name in wanted)
+        return next((column for column in columns if column and fits(self.first(column))), None)

@@ -1,7 +1,7 @@
 """A conversation in any known dress -> messages as OpenAI writes them: `{"role", "content", ...}`.
 
-Dresses: OpenAI chat (parts, weights, names, tool calls, the older functions), ShareGPT with its cousins (`from` and
-`value`, roles by many names), pairs of question and answer, texts in turn, and one text with marks (`### Human:`).
+Dresses: OpenAI chat (parts, weights, names, tool calls, the older functions), Gemini's `parts`, ShareGPT with its cousins
+(`from` and `value`, roles by many names), pairs of question and answer, texts in turn, and one text with marks (`### Human:`).
 What cannot be read without guessing is a UserError that names the turn.
 """
 
@@ -22,7 +22,7 @@ ROLES = {
     **dict.fromkeys(("function_call", "tool_call"), "call"),
 }
 _ROLE_KEYS = ("role", "from")
-_CONTENT_KEYS = ("content", "value")
+CONTENT_KEYS = ("content", "value", "parts")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _WEIGHT_KEYS = ("weight", "train", "loss_weight")
 _PAIR_KEYS = (
@@ -115,7 +115,7 @@ def read_turn(turn: object) -> Iterator[dict]:
     if not isinstance(turn, dict):
         raise UserError("is not an object with a role and content.")
     role = _role(turn)
-    content, reasoning = _content(_first(turn, _CONTENT_KEYS), role)
+    content, reasoning = _content(_first(turn, CONTENT_KEYS), role)
     calls = list(_calls(turn, role, content))
     message: dict = {"role": "assistant" if calls else role, "content": "" if role == "call" else content}
     if reasoning := reasoning or _first(turn, _REASONING_KEYS):
@@ -149,12 +149,8 @@ def _content(content: object, role: str) -> tuple[str, str]:
     """Text and reasoning of a content: a string, nothing, or a list of parts."""
     if content is None or isinstance(content, str):
         return content or "", ""
-    if (
-        isinstance(content, list)
-        and role != "call"
-        and all(isinstance(part, dict) and "type" in part for part in content)
-    ):
-        parts = [(part["type"], _part(part)) for part in content]
+    if role != "call" and are_parts(content):
+        parts = [(part.get("type"), _part(part)) for part in content]
         return tuple(
             "".join(text for kind, text in parts if (kind == "reasoning") is wanted) for wanted in (False, True)
         )
@@ -163,9 +159,16 @@ def _content(content: object, role: str) -> tuple[str, str]:
     raise UserError(f"({role}) has content that is neither text nor a list of text parts.")
 
 
+def are_parts(content: object) -> bool:
+    """A list of parts that say their type, or, as Gemini's, only their text."""
+    return isinstance(content, list) and all(
+        isinstance(part, dict) and part.keys() & {"type", "text"} for part in content
+    )
+
+
 def _part(part: dict) -> str:
     text = _first(part, ("text", "value", "reasoning"))
-    if part["type"] not in ("text", "reasoning"):
+    if part.get("type", "text") not in ("text", "reasoning"):
         raise UserError(f"holds a part of type “{part['type']}”. ftui trains on text only: leave such rows out.")
     if not isinstance(text, str):
         raise UserError("has a text part without text.")
@@ -203,7 +206,7 @@ def _json(text: str, sentence: str) -> object:
 
 def _weight_of(turn: dict) -> int | None:
     """What the turn says of itself, or what all parts of its content say of themselves."""
-    own, content = _first(turn, _WEIGHT_KEYS), _first(turn, _CONTENT_KEYS)
+    own, content = _first(turn, _WEIGHT_KEYS), _first(turn, CONTENT_KEYS)
     parts = [_first(part, _WEIGHT_KEYS) for part in content] if isinstance(content, list) else []
     weights = {1 if weight is None else _weight(weight) for weight in parts}
     if len(weights) > 1:

@@ -141,7 +141,7 @@ def _stepwise(columns: Columns) -> Proposal | None:
 
 
 def _conversation(columns: Columns) -> Proposal | None:
-    names = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns")
+    names = ("messages", "conversations", "conversation", "contents", "dialogue", "dialog", "chat", "turns")
     column = columns.conversation(*names)
     if column is None:
         column = columns.one(*names, "data")
