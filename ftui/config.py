@@ -22,6 +22,22 @@ from ftui.template import PromptTemplate, propose
 
 # The same language; read eight times as fast where PyYAML was built with libyaml, which a list of 200 runs notices.
 SafeLoader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+
+
+class Loader(SafeLoader):
+    """A key that stands twice is a mistake; YAML's own readers let the last one win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: list[object] = []
+        for key, _ in node.value:
+            if key.value in seen:
+                raise UserError(
+                    f"The config names {key.value} twice (line {key.start_mark.line + 1}). Keep one of them."
+                )
+            seen.append(key.value)
+        return super().construct_mapping(node, deep)
+
+
 PRESETS_DIR = Path(__file__).parents[1] / "presets"
 FEWEST_ROWS = 20  # held out, for a verdict
 LOOKED_AT = 20  # rows, to propose a template
@@ -314,7 +330,7 @@ class RunConfig(Settings):
     ) -> RunConfig:
         """The config that is written. Without a template it gets the one that its rows propose; `tell` hears which."""
         try:
-            values = yaml.load(text, SafeLoader)
+            values = yaml.load(text, Loader)
         except yaml.YAMLError as error:
             raise UserError(f"The config is not valid YAML: {' '.join(str(error).split())}") from None
         for override in overrides:

@@ -195,6 +195,8 @@ def _read(run: Run, ranks: Ranks) -> tuple[Path, Encoding, Examples]:
         run.log("message", note, "warning")
     for name in sorted(set(config.evaluation.baselines) - {"zero_shot"}):
         run.log("message", f"The baseline {name} is not compared yet; only zero_shot is.", "warning")
+    if config.evaluation.metrics != "auto":
+        run.log("message", "The metrics that are named are not chosen from yet; auto is.", "warning")
     run.log(
         "message",
         f"{len(examples.train)} rows to learn from, {len(examples.validation)} to watch, {len(examples.test)} kept out for the test.",

@@ -153,6 +153,11 @@ def test_what_is_no_config_at_all_is_told_in_a_sentence(text):
     assert len(mistakes(text)) == 1
 
 
+def test_a_key_that_stands_twice_is_told_with_its_line():
+    with pytest.raises(UserError, match="names r twice .line 4."):
+        RunConfig.from_yaml("base_model: starter\nlora:\n  r: 8\n  r: 16\n")
+
+
 def test_a_config_that_is_not_there_points_to_the_presets():
     with pytest.raises(UserError, match="presets"):
         RunConfig.load("no-such-config")

@@ -128,7 +128,7 @@ class SplitSettings(BaseModel):
             drawn[side] = _take(units, wanted)
             if wanted and not (drawn[side] and units):
                 raise UserError(
-                    f"{len(numbers)} rows cannot be divided into train, validation and test as the split asks. "
+                    f"The rows ({len(numbers)}) cannot be divided into train, validation and test as the split asks. "
                     "Add rows, choose smaller sides (0 turns one off), or another column to keep together."
                 )
         drawn["train"] = sorted(number for unit in units for number in unit)

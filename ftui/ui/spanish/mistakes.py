@@ -12,6 +12,7 @@ MISTAKES = {
     "must be a share, a number of rows, a range or a file.": "debe ser una parte, un número de filas, un rango o un archivo.",
     "the range {range} is empty. Write first:last, as in 100:200.": "el rango {range} está vacío. Escribe primera:última, como en 100:200.",
     "{given} is no share (0 to below 1) and no whole number of rows.": "{given} no es una parte (de 0 a menos de 1) ni un número entero de filas.",
+    "The config names {name} twice (line {line}). Keep one of them.": "La configuración nombra {name} dos veces (línea {line}). Deja una.",
     "The config is not valid YAML: {what}": "La configuración no es YAML válido: {what}",
     "A config is a YAML mapping such as `base_model: starter`; this is something else.": "Una configuración es un objeto YAML como `base_model: starter`; esto es otra cosa.",
     "{name} is not a text file in UTF-8, so it is no config.": "{name} no es un archivo de texto en UTF-8, así que no es una configuración.",

@@ -113,7 +113,7 @@ ROWS = {
     "The {words} file has other columns ({its}) than the training rows ({columns}).": "El archivo de {words} tiene otras columnas ({its}) que las filas de entrenamiento ({columns}).",
     "Validation and test share {count} rows. Choose ranges that do not overlap.": "Validación y prueba comparten {count} filas. Elige rangos que no se solapen.",
     "The split names the column “{column}”, which is not there. The columns are: {columns}.": "La partición nombra la columna «{column}», que no existe. Las columnas son: {columns}.",
-    "{count} rows cannot be divided into train, validation and test as the split asks. Add rows, choose smaller sides (0 turns one off), or another column to keep together.": "{count} filas no se pueden repartir en entrenamiento, validación y prueba como pide la partición. Añade filas, elige partes menores (0 desactiva una) u otra columna para mantener juntas.",
+    "The rows ({count}) cannot be divided into train, validation and test as the split asks. Add rows, choose smaller sides (0 turns one off), or another column to keep together.": "Las filas ({count}) no se pueden repartir en entrenamiento, validación y prueba como pide la partición. Añade filas, elige partes menores (0 desactiva una) u otra columna para mantener juntas.",
     "Row {number} says “{said}” in the split column “{column}”. It must be train, validation or test.": "La fila {number} dice «{said}» en la columna de partición «{column}». Debe ser train, validation o test.",
     "No row says train in the split column “{column}”.": "Ninguna fila dice train en la columna de partición «{column}».",
     # rows to save

@@ -11,6 +11,7 @@ RUNS = {
     "It goes on from the adapter of {adapter}, rank {rank}.": "Sigue desde el adaptador de {adapter}, rango {rank}.",
     "{count} processes learn together.": "{count} procesos aprenden juntos.",
     "The baseline {name} is not compared yet; only zero_shot is.": "La referencia {name} aún no se compara; solo zero_shot.",
+    "The metrics that are named are not chosen from yet; auto is.": "Aún no se eligen las métricas nombradas; vale auto.",
     "The base answers {rows} test rows, to compare with later.": "La base responde {rows} filas de prueba, para comparar después.",
     "Learning from {rows} rows.": "Aprendiendo de {rows} filas.",
     "The rows of this run, or the way they are split, are not those that it began with, and what it has learned could stand in its test now. Put them back, then resume; or start a new run.": "Las filas de este entrenamiento, o su partición, no son aquellas con las que empezó, y lo aprendido podría estar ahora en su prueba. Devuélvelas a su sitio y continúa, o empieza otro.",
