@@ -10,7 +10,7 @@ from ftui.chat import load_for_chat
 from ftui.config import RunConfig
 from ftui.device import Lease
 from ftui.errors import UserError
-from ftui.loop import carry_out, evaluate_again
+from ftui.loop import carry_out, evaluate_again, summary
 from ftui.runs import Run, RunStore
 from ftui.train import checkpoint_at, checkpoints_of, rewind, with_start
 
@@ -51,6 +51,19 @@ def test_a_run_goes_on_from_an_older_checkpoint_and_what_came_later_is_gone(cut_
     assert max(data["step"] for data in cut_off.metrics()) == 3
     assert carry_out(cut_off, Lease()) == "done"
     assert [data["step"] for data in cut_off.metrics() if data["loss"] is not None] == [1, 2, 3, 4, 5, 6]
+
+
+def test_nothing_of_what_came_after_an_older_checkpoint_stays_and_all_stays_at_the_newest(run_to_change):
+    run_to_change.end("failed", "The disk is full.")
+    rewind(run_to_change, 6)
+    assert run_to_change.adapter_dir.is_dir() and run_to_change.read_json("report.json")
+    rewind(run_to_change, 3)
+    names = {path.name for path in run_to_change.path.iterdir()}
+    assert not names & {"adapter", "merged", "report.json", "report.md", "proof.json", "README.md"}
+    run_to_change.stop()
+    carry_out(run_to_change, Lease())
+    found = summary(run_to_change)
+    assert (found["state"], found["report"], found["merged"]) == ("stopped", None, None)
 
 
 def test_a_finished_run_is_not_taken_back(run_to_change):

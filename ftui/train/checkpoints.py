@@ -14,6 +14,7 @@ from ftui.runs import Run, folder_size
 
 MARK = "complete.json"
 KEPT = 2  # the newest ones, and the best
+LEARNED = ("adapter", "merged", "report.json", "report.md", "proof.json", "README.md")  # from the last checkpoint
 
 
 class Checkpoint(NamedTuple):
@@ -101,7 +102,8 @@ def checkpoint_at(run: Run, step: int) -> Path:
 
 
 def rewind(run: Run, step: int) -> None:
-    """Takes a run back to the checkpoint of this step: later checkpoints are deleted, later measurements no longer count.
+    """Takes a run back to the checkpoint of this step: later checkpoints are deleted, with the adapter and the report that
+    came of them; later measurements no longer count.
 
     UserError for a step without one, for a finished run, and for one at work.
     """
@@ -109,7 +111,8 @@ def rewind(run: Run, step: int) -> None:
     if run.written_state == "done":
         raise UserError(f"Run {run.run_id} is done, and a finished run is not trained again. Start a new run from it.")
     with run.held():
-        for path in (run.path / "checkpoints").glob("checkpoint-*"):
-            if path.name.rpartition("-")[2].isdigit() and step_of(path) > step:
-                shutil.rmtree(path)
+        folders = (run.path / "checkpoints").glob("checkpoint-*")
+        later = [path for path in folders if path.name.rpartition("-")[2].isdigit() and step_of(path) > step]
+        for path in [*later, *(run.path / name for name in LEARNED)] if later else ():
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         run.log("resumed", f"Back to the checkpoint of step {step}; what came after it is gone.", step=step)
