@@ -1,0 +1,23 @@
+"""Everything that is needed to repeat a run, under the names the libraries use; in YAML and out of it."""
+
+from ftui.config.presets import Preset, presets
+from ftui.config.run_config import RunConfig
+from ftui.config.sections import FEWEST_ROWS, EvaluationSettings, LoraSettings, QuantizationSettings, TrainingSettings
+from ftui.config.settings import Settings, Whole, checked, sentences
+from ftui.config.written import PRESETS_DIR
+
+__all__ = [
+    "FEWEST_ROWS",
+    "PRESETS_DIR",
+    "EvaluationSettings",
+    "LoraSettings",
+    "Preset",
+    "QuantizationSettings",
+    "RunConfig",
+    "Settings",
+    "TrainingSettings",
+    "Whole",
+    "checked",
+    "presets",
+    "sentences",
+]
