@@ -135,7 +135,7 @@ LONG = [
     "quantization.load_in_4bit=false",
     "split.validation=4",
     "split.test=0",
-    "training.per_device_train_batch_size=4",
+    "training.per_device_train_batch_size=2",
 ]
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from ftui.backup import Backup
 from ftui.config import RunConfig
@@ -41,7 +42,7 @@ class Rehearsal:
         return self._thread.is_alive()
 
     def _work(self, encoding: Encoding, examples: Examples, lease: Lease) -> None:
-        _be_nice()
+        be_nice()
         from ftui.rehearse import rehearse
 
         try:
@@ -244,7 +245,7 @@ class BackgroundTrainer:
 
     def _work(self, work: Callable[[Run], None]) -> None:
         """Does the work at hand, then carries out the runs in the queue."""
-        _be_nice()
+        be_nice()
         while run := self._run:
             work(run)
             work = self._carry_out
@@ -283,7 +284,9 @@ def _log_end(run: Run, error: BaseException) -> None:
         print(f"ftui: run {run.run_id} ended, and its folder cannot be written to: {error}", flush=True)
 
 
-def _be_nice() -> None:
-    """Lets the page go first; on Linux a thread has its own priority, and OpenMP's workers inherit it."""
-    if hasattr(os, "setpriority") and hasattr(os, "PRIO_PROCESS"):
+def be_nice() -> None:
+    """Lets the page go first by its share of the time, though not by pushing the work off its core (`web.give_way`); on
+    Linux a thread has its own priority and policy, and OpenMP's workers inherit them."""
+    with suppress(AttributeError, OSError):  # another system, or one that lets nobody choose
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

@@ -13,7 +13,7 @@ import secrets
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +57,7 @@ def serve(runs_dir: Path, host: str, port: int, password: str | None = None) -> 
             f"The page would be open to everybody on {host}. Set FTUI_PASSWORD (a secret, on a Space), or serve on 127.0.0.1."
         )
     sys.setswitchinterval(0.0005)  # a Python thread at work otherwise holds every request up for 5 ms a turn
+    give_way()
     app = build_app(runs_dir, password)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -71,6 +72,16 @@ def serve(runs_dir: Path, host: str, port: int, password: str | None = None) -> 
     )
     threading.Thread(target=_announce, args=(server, host, port), daemon=True).start()
     server.run()
+
+
+def give_way() -> None:
+    """Lets this thread, which answers, and those it begins wait for a core that is free or for the end of a slice.
+
+    By default whatever wakes pushes the training off its core at once, and a step's threads wait for each other. Linux
+    alone can do it.
+    """
+    with suppress(AttributeError, OSError):  # another system, or a container that forbids it
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def build_app(runs_dir: Path, password: str | None) -> Guard:

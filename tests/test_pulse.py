@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import socket
 import threading
 import time
@@ -16,8 +17,10 @@ import gradio as gr
 import pytest
 import uvicorn
 
+from ftui.background import be_nice
 from ftui.doorway import doorway
 from ftui.ui.pulse import Pulse
+from ftui.web import give_way
 
 
 @pytest.fixture
@@ -173,3 +176,24 @@ def test_what_stands_behind_a_question_is_never_taken_for_the_next_one(pulse, po
         connection.sendall(question)  # the body of the first
         with pytest.raises(TimeoutError):
             connection.recv(4096)
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux alone lets a thread give way")
+def test_the_threads_that_answer_give_way_to_the_one_that_trains():
+    policies = []
+
+    def answer() -> None:
+        give_way()
+        policies.append(os.sched_getscheduler(0))
+        training = threading.Thread(target=train)
+        training.start()
+        training.join()
+
+    def train() -> None:
+        be_nice()
+        policies.append(os.sched_getscheduler(0))
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    thread.join()
+    assert policies == [os.SCHED_BATCH, os.SCHED_OTHER]
