@@ -29,6 +29,7 @@ from ftui.examples import Examples, LeftOut, Part, prepare
 from ftui.models import load_tokenizer
 from ftui.template import PromptTemplate
 from ftui.terminal.check import SHAPES
+from ftui.ui.data_tab.proposal import _any_template as any_template
 from ftui.ui.language import Voice
 from ftui.ui.supervision import facts_html
 from tests import tiny
@@ -216,6 +217,15 @@ def test_settings_of_another_data_set_give_way_to_what_suits_these_rows(tiny_mod
     assert longest <= config.training.max_length < 1.1 * longest + 64
     assert config.evaluation.max_new_tokens > max(example.encoded.trained for example in found.train)
     assert config.training.learning_rate == preset.training.learning_rate and config.lora == preset.lora
+
+
+def test_before_anybody_says_which_column_answers_each_has_room_for_its_longest(tiny_model, tmp_path):
+    rows = [{"ask": f"Where is order {n}?", "reply": "It is on its way. " * 12, "urgent": "low"} for n in range(60)]
+    rows = Rows.from_list(rows)
+    config = RunConfig.load("starter", [f"base_model={tiny_model}"]).model_dump()
+    room = suited(RunConfig.parse(config | {"template": any_template(rows)}), rows).evaluation.max_new_tokens
+    told = suited(RunConfig.parse(config | {"template": {"prompt": "{{ask}}", "completion": "{{reply}}"}}), rows)
+    assert room == told.evaluation.max_new_tokens > 100, "the last column, a label, would have cut every reply"
 
 
 # what is told of the rows that is no fault

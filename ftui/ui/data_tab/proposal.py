@@ -22,6 +22,7 @@ from ftui.ui.fieldset import Form
 from ftui.ui.language import Voice, say
 
 TABLE_CHARS = 84  # so many fit side by side, so that no wide column pushes out the one beside it
+MEASURED_ROWS = 2000
 SUITED = ("training.", "evaluation.", "split.", "watch_prompts")
 
 
@@ -112,9 +113,13 @@ def _sentences(rows: Rows, proposal: Proposal, voice: Voice) -> list[str]:
 
 
 def _any_template(rows: Rows) -> dict[str, str]:
-    """As long as nobody has said what asks and what answers: rows as long as all their columns together."""
-    *asked, last = (f"{{{{{column}}}}}" for column in rows.columns)
-    return {"prompt": "\n".join(asked), "completion": last} if asked else {"text": rows.columns[0]}
+    """As long as nobody has said what asks and what answers: any column may answer, so the longest one does."""
+    head = rows.head(MEASURED_ROWS)
+    *asked, longest = sorted(
+        rows.columns, key=lambda column: max((len(_cell(row.get(column))) for row in head), default=0)
+    )
+    written = "\n".join(f"{{{{{column}}}}}" for column in asked)
+    return {"prompt": written, "completion": f"{{{{{longest}}}}}"} if asked else {"text": longest}
 
 
 def _settings(config: RunConfig, voice: Voice) -> str:
