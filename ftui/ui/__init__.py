@@ -82,9 +82,13 @@ def build_studio(
 
 def _masthead() -> None:
     promise = say("Fine-tune a small language model, see it learn, and prove what it learned.")
+    away = say(
+        "ftui does not answer: what you see may be old. This page asks again each second; nothing you wrote is lost."
+    )
     with gr.Column(elem_id="masthead"):
         gr.HTML("<h1>ftui</h1>", padding=False)
         gr.Markdown(promise, elem_classes="quiet")
+        gr.Markdown(away, elem_id="away")
 
 
 def _trouble(trainer: BackgroundTrainer, pulse: Pulse, restart: Callable[[], None]) -> None:

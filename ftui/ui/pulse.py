@@ -27,13 +27,17 @@ ASK = """async () => {
   const sent = window.ftui_marks ?? "";
   try {
     const answer = await fetch("pulse?" + sent, {cache: "no-store"});
+    document.body.classList.toggle("away", answer.status >= 500);
     if (answer.status == 401) location.reload();  // the server has forgotten who signed in
     if (answer.status != 200) return [];
     const {marks, parts} = await answer.json();
     if (sent != (window.ftui_marks ?? "")) return [];  // a click has drawn meanwhile, and this may be older
     window.ftui_marks = marks;
     return Array.from({length: marks.split(".").length}, (_, index) => parts[index]);
-  } catch { return []; }  // the server is away; the next tick asks again
+  } catch {  // the server is away, and the page says so; the next tick asks again
+    document.body.classList.add("away");
+    return [];
+  }
 }"""
 FORGET = "() => { window.ftui_marks = ''; }"
 

@@ -7,6 +7,7 @@ PAGE = {
     "Train": "Entrenar",
     "Chat": "Chat",
     "Fine-tune a small language model, see it learn, and prove what it learned.": "Afina un modelo de lenguaje pequeño, míralo aprender y comprueba qué aprendió.",
+    "ftui does not answer: what you see may be old. This page asks again each second; nothing you wrote is lost.": "ftui no responde: lo que ves puede ser antiguo. Esta página pregunta de nuevo cada segundo; nada de lo que escribiste se pierde.",
     "The GPU has failed in a way that this process cannot mend, and takes no more work from it. What was saved is kept: restart ftui, then Resume goes on from the newest checkpoint.": "La GPU ha fallado de un modo que este proceso no puede reparar y ya no acepta trabajo de él. Lo guardado se conserva: reinicia ftui y Continuar sigue desde el último punto de control.",
     "Restart ftui": "Reiniciar ftui",
     # model
