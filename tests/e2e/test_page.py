@@ -100,7 +100,7 @@ def test_the_doctor_holds_the_start_until_its_fix_is_taken_which_can_be_undone(p
     expect(page.locator("#problems")).to_contain_text("error", timeout=MINUTE)
     open_tab(page, "Train")
     page.locator("#start").click()
-    expect(page.locator(".toast-body").first).to_contain_text("2 rows", timeout=MINUTE)
+    expect(page.locator(".toast-body").first).to_contain_text("Not started. 2 rows", timeout=MINUTE)
     expect(page.locator("#anyway")).to_be_visible()
     assert not list(server.runs.glob("*/config.yaml"))
     open_tab(page, "Data")

@@ -96,5 +96,8 @@ class Controls:
         errors = self.preview.look(config).errors
         if errors:
             said = " · ".join(voice.known(problem.message) for problem in errors[:5])
-            gr.Warning(escape(said, quote=False), duration=20)
+            held = voice(
+                "Not started. {reasons} Mend the rows on the Data tab, or tick the box under the button.", reasons=said
+            )
+            gr.Warning(escape(held, quote=False), duration=20)
         return bool(errors)

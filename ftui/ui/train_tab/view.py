@@ -27,7 +27,7 @@ class View:
     def show(self, now: Now, voice: Voice) -> list[Any]:
         run = now.run
         if run is None:
-            empty = voice("No run yet. Everything is filled in: press Start.")
+            empty = voice("No run yet. Once you press Start training, you see here how it learns.")
             card = f"<div class='card empty'>{escape(empty)}</div>"
             return [card, gr.Button(visible=False), "", "", "", ""]
         events, state = run.events(), run.state
