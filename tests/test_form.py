@@ -13,6 +13,7 @@ from ftui.config import RunConfig, presets
 from ftui.device import Lease
 from ftui.errors import UserError
 from ftui.runs import RunStore
+from ftui.ui import THEME
 from ftui.ui.data_tab import data_tab
 from ftui.ui.draft import Draft
 from ftui.ui.fieldset import Form
@@ -108,6 +109,20 @@ def studio(tmp_path) -> gr.Blocks:
 
 def test_the_whole_page_is_built_without_a_model_or_a_run(studio):
     assert all(function.api_visibility != "public" for function in studio.fns.values())
+
+
+@pytest.mark.parametrize(("shade", "paper"), [("", "#ffffff"), ("_dark", THEME.neutral_950)], ids=["light", "dark"])
+def test_what_stands_back_can_still_be_read(shade, paper):
+    """4.5 to 1, as WCAG asks of small text: in this color stand the rows that a person looks at, all but the answers."""
+
+    def luminance(color: str) -> float:
+        parts = (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    ink = getattr(THEME, getattr(THEME, "body_text_color_subdued" + shade).removeprefix("*"))
+    low, high = sorted((luminance(ink), luminance(paper)))
+    assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
 def test_a_queue_without_events_leaves_the_processor_to_the_run(studio):

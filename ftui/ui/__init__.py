@@ -33,6 +33,7 @@ THEME = gr.themes.Default(
     font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
     font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
 )
+THEME.set(body_text_color_subdued="*neutral_500", block_info_text_color="*neutral_500")  # Gradio's are too pale to read
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 __all__ = ["CSS", "THEME", "Pulse", "build_studio", "catalogue"]
