@@ -275,6 +275,10 @@ def test_what_the_core_says_is_said_in_spanish_with_what_it_named():
         "training.learning_rate: debe ser mayor que 0, no -1."
     )
     assert Voice(None).known(str(caught.value)) == str(caught.value)
+    assert Voice(None).mistakes(caught.value).startswith("Rank (lora.r): must be")
+    assert " · Pasos como máximo (training.max_steps): debe ser" in spanish.mistakes(caught.value)
+    plain = UserError("dataset.csv: line 3 has 4 cells.")
+    assert Voice(None).mistakes(plain) == str(plain), "a file is no setting"
     empty = (
         "template: The template is empty. Write a prompt and a completion, or name a column of conversations or text."
     )

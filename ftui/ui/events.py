@@ -24,7 +24,7 @@ LATEST: dict[str, Any] = {"trigger_mode": "always_last"}  # of quick changes the
 
 def tell(error: UserError) -> gr.Error:
     """The core's sentence as the page shows it, in the language of whoever asked."""
-    said = Voice(LocalContext.request.get(None)).known(str(error))
+    said = Voice(LocalContext.request.get(None)).mistakes(error)
     return gr.Error(escape(said, quote=False), duration=20, print_exception=False)
 
 

@@ -7,13 +7,17 @@ Labels that never change are translated in the browser (`say`); what the server 
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import datetime
 
 import gradio as gr
 
+from ftui.config import RunConfig
+from ftui.errors import UserError
 from ftui.ui.sentences import in_spanish
 from ftui.ui.spanish import SPANISH
 
+SETTING = re.compile(r"(?:^|(?<= · ))(?P<section>[a-z]+)\.(?P<name>\w+)(?=: )")  # where a mistake in the form begins
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
 
 
@@ -60,6 +64,15 @@ class Voice:
         if not self.spanish:
             return sentence
         return " · ".join(in_spanish(mistake) for mistake in sentence.split(" · "))
+
+    def mistakes(self, error: UserError) -> str:
+        """An error as the page tells it: settings also by the labels of their boxes, which is what a person looks for."""
+        return SETTING.sub(self._labeled, self.known(str(error)))
+
+    def _labeled(self, setting: re.Match[str]) -> str:
+        section = RunConfig.model_fields.get(setting["section"])
+        field = getattr(section.annotation, "model_fields", {}).get(setting["name"]) if section else None
+        return f"{self(field.title)} ({setting[0]})" if field and field.title in SPANISH else setting[0]
 
     def day(self, when: str) -> str:
         """A time, ISO 8601, as people write it: 21 Nov 13:17."""

@@ -96,7 +96,7 @@ def _mark(tokens: list[TokenView], voice: Voice) -> str:
 
 def error_html(error: UserError, voice: Voice) -> str:
     """What stands in the way, where the result would stand."""
-    return f"<div class='card'><p class='bad' role='alert'>{escape(voice.known(str(error)))}</p></div>"
+    return f"<div class='card'><p class='bad' role='alert'>{escape(voice.mistakes(error))}</p></div>"
 
 
 def hint_html(sentence: str) -> str:

@@ -184,7 +184,7 @@ def test_a_wrong_number_is_explained_and_nothing_starts(page: Page, server: Serv
     page.get_by_label("Learning rate").fill("-1")
     page.locator("#start").click(delay=1500)  # a slow hand: what leaving the box brings must not move the button away
     expect(page.locator(".toast-body").first).to_contain_text(
-        "training.learning_rate: must be greater than 0, not '-1'", timeout=MINUTE
+        "Learning rate (training.learning_rate): must be greater than 0, not '-1'", timeout=MINUTE
     )
     assert not list(server.runs.glob("*/config.yaml"))
 
