@@ -110,7 +110,7 @@ def facts_html(found: dict[str, Any], voice: Voice) -> str:
     usable = sum(splits.values())
     first = [
         voice(
-            "{rows} rows: {usable} can be used, {left} are left out",
+            "{rows} rows: {usable} can be used, {left} left out",
             rows=voice.number(found["rows"]),
             usable=voice.number(usable),
             left=voice.number(tokens["nothing_learned"]),

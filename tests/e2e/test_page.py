@@ -37,7 +37,7 @@ def test_an_uploaded_csv_is_recognized_and_its_columns_are_put_in_place_by_choos
     file.write_text("frage;antwort\n" + "".join(f"Was ist {i} plus {i}?;{2 * i}, genau\n" for i in range(40)))
     open_tab(page, "Data")
     page.locator("#upload input[type=file]").set_input_files(file)
-    expect(page.locator("#recognized")).to_contain_text("40 × 2", timeout=MINUTE)
+    expect(page.locator("#recognized")).to_contain_text("Rows: 40, columns: 2", timeout=MINUTE)
     for role, column in (("question", "frage"), ("answer", "antwort")):
         page.locator(f"#role_{role} input").click()
         page.get_by_role("option", name=column, exact=True).last.click()

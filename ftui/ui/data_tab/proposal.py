@@ -104,8 +104,8 @@ def _cell(value: object) -> str:
 
 def _sentences(rows: Rows, proposal: Proposal, voice: Voice) -> list[str]:
     """What was recognized, and the first thing that is wrong with the file."""
-    size = f"**{voice.number(len(rows))} × {len(rows.columns)}.**"
-    sentences = [f"{size} {escape(voice.known(proposal.sentence))}"]
+    size = voice("Rows: {rows}, columns: {columns}.", rows=voice.number(len(rows)), columns=len(rows.columns))
+    sentences = [f"**{size}** {escape(voice.known(proposal.sentence))}"]
     sentences += [escape(voice.known(note)) for note in rows.notes]
     if rows.problems:
         sentences.append(f"**{len(rows.problems)} ✗** {escape(voice.known(str(rows.problems[0])))}")
