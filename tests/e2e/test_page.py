@@ -104,6 +104,7 @@ def test_the_doctor_holds_the_start_until_its_fix_is_taken_which_can_be_undone(p
     expect(page.locator("#anyway")).to_be_visible()
     assert not list(server.runs.glob("*/config.yaml"))
     open_tab(page, "Data")
+    expect(page.locator("#undo")).to_be_disabled()
     page.locator("#mend").click()
     expect(page.locator("#facts")).to_contain_text("60 rows: 60 can be used", timeout=MINUTE)
     page.locator("#undo").click()

@@ -44,10 +44,10 @@ class Findings:
         with gr.Row(visible=False) as self.mending:
             self.fix = gr.Dropdown([], label=say("Fix"), scale=3, elem_id="fix")
             self.mend = gr.Button(say("Mend"), scale=1, elem_id="mend")
-            self.undo = gr.Button(say("Undo"), scale=1, elem_id="undo")
+            self.undo = gr.Button(say("Undo"), scale=1, interactive=False, elem_id="undo")
         self.taken = gr.State([])
         self.mapped = gr.State({})  # the template that was looked at last
-        self.outputs = [self.facts, self.problems, self.mending, self.fix]
+        self.outputs = [self.facts, self.problems, self.mending, self.fix, self.undo]
 
     def show(self, found: Look, examined: dict[str, Any], mended: bool, voice: Voice) -> list[Any]:
         fixes = [(voice.known(problem.fix.title), problem.code) for problem in found.problems if problem.fix]
@@ -56,11 +56,13 @@ class Findings:
             problems_html(examined, voice),
             gr.Row(visible=bool(fixes or mended)),
             gr.Dropdown(choices=fixes, value=next((code for _, code in fixes), None)),
+            gr.Button(interactive=mended),
         ]
 
     def show_instead(self, html: str, mended: bool) -> list[Any]:
         """In the place of what was shown before, which is no longer true."""
-        return [html, "", gr.Row(visible=mended), gr.Dropdown(choices=[], value=None)]
+        nothing = gr.Dropdown(choices=[], value=None)
+        return [html, "", gr.Row(visible=mended), nothing, gr.Button(interactive=mended)]
 
     def wire(self, form: Form, store: RunStore, preview: Preview) -> list[Callable[..., Any]]:
         """Writes mended rows beside the old ones, or another split, and goes back; returns the events after which to look again."""
