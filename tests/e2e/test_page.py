@@ -26,7 +26,7 @@ def open_settings(page: Page) -> None:
 def test_the_data_tab_shows_what_will_be_learned_token_by_token(page: Page) -> None:
     open_tab(page, "Data")
     seen = page.locator("#seen")
-    expect(page.locator("#facts")).to_contain_text("400 rows: 400 can be used, 0 are left out", timeout=MINUTE)
+    expect(page.locator("#facts")).to_contain_text("400 rows: 400 can be used, 0 left out", timeout=MINUTE)
     expect(page.locator("#problems")).to_contain_text("The doctor found nothing wrong")
     learned = seen.locator(".tokens").first.locator(".token.learned")
     assert re.fullmatch(r'\{"product":.*\}<\|im_end\|>', "".join(learned.all_text_contents()))
