@@ -673,7 +673,9 @@ def test_a_poisoned_gpu_fails_the_run_in_words_and_takes_no_more_work(config, st
             _when_free(refused)
     assert waiting.state == "queued" and len(waiting.events()) == 1, "it waits for the new process"
     assert len(store.list()) == 2
-    assert _ended(BackgroundTrainer(store, Lease()).resume(run)) == "done", "a new process can go on"
+    after = BackgroundTrainer(store, Lease())
+    after.take_back()
+    assert _ended(after.resume(run)) == _ended(waiting) == "done", "a new process can go on"
 
 
 @pytest.mark.parametrize("where", ["ftui.chat.load_for_chat", "transformers.GenerationMixin.generate"])

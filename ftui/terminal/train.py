@@ -44,7 +44,12 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     ranks = join_ranks()
     if not ranks.is_first:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # rank 0 stops all after the same step
-        sys.exit(0 if accompany(ranks) else 1)
+        came_to_end = accompany(ranks)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Gloo's threads may outlive Python's objects and abort a process that ends as usual (pytorch#179291); the
+        # launcher would then end rank 0, too, which has the rest of the run before it.
+        os._exit(0 if came_to_end else 1)
     store = RunStore(options.runs)
     _check_resumption(options)
     backup = backup_of(os.environ.get("FTUI_BACKUP"))
