@@ -17,9 +17,8 @@ from ftui.errors import UserError
 
 _DELIMITERS = ",;\t|"
 _SAMPLE = 65_536
-_TITLE = re.compile(
-    r"\A(?:[^\n,;\t|]+\n(?:[ \r]*\n)+|(?:#.*\n)+)"
-)  # comments, or a line that nothing divides, and nothing beneath it
+# Comments, or a line that nothing divides, and nothing beneath it.
+_TITLE = re.compile(r"\A(?:[^\n,;\t|]+\n(?:[ \r]*\n)+|(?:#.*\n)+)")
 _NOWHERE = "\x1f"  # a delimiter that no text holds: the file has one column
 _DOUBLED: dict[str, Any] = {}  # as RFC 4180 has it
 _SPACED = {"skipinitialspace": True}

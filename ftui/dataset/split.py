@@ -156,11 +156,8 @@ class SplitSettings(BaseModel):
         for number, row in enumerate(rows):
             if number in wanted:
                 grouped = self.group and row[self.group] not in (None, "")
-                unit = (
-                    str(row[self.group])
-                    if grouped
-                    else sha256(canonical({name: row[name] for name in columns})).digest()
-                )
+                alike = {name: row[name] for name in columns}
+                unit = str(row[self.group]) if grouped else sha256(canonical(alike)).digest()
                 units.setdefault(unit, []).append(number)
                 strata[number] = str(row[self.stratify]) if self.stratify else ""
         shuffled = list(units.values())

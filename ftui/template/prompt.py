@@ -143,9 +143,7 @@ class PromptTemplate(BaseModel):
             messages = [{"role": "user", "content": self._filled("prompt", self.prompt, row)}]
         if self.history:
             messages = [*read_history(lookup(row, self.history), self.history), *messages]
-        if (
-            self.messages and self.completion.strip()
-        ):  # the conversation asks; its answers are learned nowhere else either
+        if self.messages and self.completion.strip():  # the conversation asks; trl learns no answer in it either
             messages = [_unlearned(message) for message in messages]
         if self.completion.strip():
             messages.append({"role": "assistant", "content": self._filled("completion", self.completion, row)})

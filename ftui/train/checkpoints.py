@@ -114,5 +114,8 @@ def rewind(run: Run, step: int) -> None:
         folders = (run.path / "checkpoints").glob("checkpoint-*")
         later = [path for path in folders if path.name.rpartition("-")[2].isdigit() and step_of(path) > step]
         for path in [*later, *(run.path / name for name in LEARNED)] if later else ():
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         run.log("resumed", f"Back to the checkpoint of step {step}; what came after it is gone.", step=step)
