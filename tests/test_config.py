@@ -82,6 +82,18 @@ def test_the_wrong_kind_of_value_is_told_without_a_word_of_python():
     ]
 
 
+def test_a_value_that_may_be_of_two_kinds_and_is_of_none_is_one_mistake_that_names_both():
+    found = mistakes(
+        LEAST.replace("rows.jsonl", "[a.csv, 3]") + "evaluation: {metrics: 5}\nlora: {target_modules: 3, r: {}}"
+    )
+    assert found == [
+        "dataset.path.1: must be a text, not 3.",
+        "lora.r: must be a whole number.",
+        "lora.target_modules: must be a text or a list, not 3.",
+        "evaluation.metrics: must be 'auto' or a list, not 5.",
+    ]
+
+
 def test_a_wrong_template_or_split_is_told_with_its_path():
     found = mistakes("base_model: starter\ndataset: {path: a.csv}\ntemplate: {prompt: '{{q}}'}\nsplit: {test: 1.5}")
     assert [sentence.split(":")[0] for sentence in found] == ["template", "split.test"]

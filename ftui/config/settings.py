@@ -47,41 +47,72 @@ def checked(model: type[Checked], values: dict[str, Any]) -> Checked:
 
 def sentences(model: type[BaseModel], error: ValidationError) -> list[str]:
     """One sentence a mistake, each with its path: `training.learning_rate: must be greater than 0, not -1.`"""
-    return [_sentence(model, mistake) for mistake in error.errors()]
+    mistakes: dict[tuple[Any, ...], list[Any]] = {}
+    for mistake in error.errors():
+        mistakes.setdefault(_place(model, mistake["loc"]), []).append(mistake)
+    return [
+        _sentence(model, place, found)
+        for place, found in mistakes.items()
+        if not any(len(place) < len(deeper) and deeper[: len(place)] == place for deeper in mistakes)
+    ]
 
 
-def _sentence(model: type[BaseModel], mistake: Any) -> str:
-    path = ".".join(str(part) for part in mistake["loc"]) or "config"
+def _place(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Where it stands in the config: pydantic also names each kind that the value might have been of."""
+    section: type[BaseModel] | None = model
+    place = []
+    for part in location:
+        if section or isinstance(part, int):
+            place.append(part)
+            section = _section(section, part)
+    return tuple(place)
+
+
+def _section(model: type[BaseModel] | None, part: Any) -> type[BaseModel] | None:
+    """The settings class of a field, where it is a section of its own."""
+    field = model.model_fields.get(str(part)) if model else None
+    annotation = field.annotation if field else None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _sentence(model: type[BaseModel], place: tuple[Any, ...], found: list[Any]) -> str:
+    """`found` holds several mistakes where a value might be of several kinds and is of none."""
+    path, mistake = ".".join(map(str, place)) or "config", found[0]
     if mistake["type"] == "missing":
         return f"{path}: is missing."
     if mistake["type"] == "extra_forbidden":
-        return f"{path}: there is no such key.{_closest(model, mistake['loc'])}"
-    if mistake["type"] in PARSED:
-        return f"{path}: must be {PARSED[mistake['type']]}, not {mistake['input']!r}."
-    reason = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        return f"{path}: there is no such key.{_closest(model, place)}"
     if mistake["type"] == "value_error":
-        return f"{path}: {reason}" if mistake["loc"] else reason
-    given = mistake["input"]
-    return f"{path}: must be {reason}, not {given!r}." if not isinstance(given, dict) else f"{path}: must be {reason}."
+        reason = mistake["msg"].removeprefix("Value error, ")
+        return f"{path}: {reason}" if place else reason
+    reason, given = " or ".join(map(_wanted, found)), mistake["input"]
+    return f"{path}: must be {reason}." if isinstance(given, dict) else f"{path}: must be {reason}, not {given!r}."
+
+
+def _wanted(mistake: Any) -> str:
+    return PARSED.get(mistake["type"]) or mistake["msg"].removeprefix("Input should be ")
 
 
 PARSED = {
     "float_parsing": "a number",
+    "float_type": "a number",
     "int_parsing": "a whole number",
+    "int_type": "a whole number",
     "int_from_float": "a whole number",
     "bool_parsing": "true or false",
+    "bool_type": "true or false",
     "string_type": "a text",
     "tuple_type": "a list",
     "model_type": "a section with keys of its own",
 }
 
 
-def _closest(model: type[BaseModel], location: tuple[Any, ...]) -> str:
-    """“Did you mean …?” from the fields of the settings class at `location`."""
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+def _closest(model: type[BaseModel], place: tuple[Any, ...]) -> str:
+    """“Did you mean …?” from the fields of the settings class at `place`."""
+    for part in place[:-1]:
+        section = _section(model, part)
+        if section is None:
             return ""
-        model = field.annotation
-    close = get_close_matches(str(location[-1]), model.model_fields, n=1)
+        model = section
+    close = get_close_matches(str(place[-1]), model.model_fields, n=1)
     return f" Did you mean {close[0]}?" if close else f" Known keys: {', '.join(model.model_fields)}."

@@ -69,6 +69,8 @@ WORDS = {
     "Swedish": "sueco",
     "Turkish": "turco",
     # pydantic
+    "a text or a list": "un texto o una lista",
+    "'auto' or a list": "'auto' o una lista",
     "a number": "un número",
     "a whole number": "un número entero",
     "true or false": "true o false",
