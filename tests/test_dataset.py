@@ -599,3 +599,14 @@ def test_rows_are_found_by_what_stands_in_any_cell_whatever_its_type():
     assert rows.containing("harbor") == [0, 2]
     assert rows.containing('"sí"\nnow') == [0]
     assert rows.containing("no such text") == [] and rows.containing("NONE") == [2]
+
+
+def test_settings_that_choose_nothing_in_these_rows_are_told_and_those_that_do_are_not(tmp_path):
+    (tmp_path / "a.csv").write_text("q,a\n1,2\n3,4\n")
+    every = {"records": "data", "sheet": "Two", "split": "train[:1]", "name": "main", "revision": "abc"}
+    rows = DatasetSource(path=str(tmp_path / "a.csv"), **every).load()
+    assert len(rows) == 2
+    assert [note.split()[0] for note in rows.notes] == [f"dataset.{key}" for key in every]
+    assert "“train[:1]” was not used" in rows.notes[2]
+    (tmp_path / "a.json").write_text('{"data": [{"q": 1}], "other": []}')
+    assert DatasetSource(path=str(tmp_path / "a.json"), records="data", split="train").load().notes == ()

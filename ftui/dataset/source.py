@@ -5,13 +5,13 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ftui.dataset.formats import PROSE, Part, Reading, read, suffix_of
+from ftui.dataset.formats import JSON, PROSE, Part, Reading, read, suffix_of
 from ftui.dataset.hub import is_hub_id, read_hub
 from ftui.dataset.rows import Note, Rows
 from ftui.errors import UserError
@@ -56,7 +56,9 @@ class DatasetSource(BaseModel):
         if not paths:
             raise UserError("No data set is chosen. Name a file, a folder or a Hub data set.")
         parts = (part for path in paths for part in self._read(path.strip()))
-        return Rows.gather(parts, self.limit, ", ".join(_shown(path.strip()) for path in paths[:3]))
+        return Rows.gather(
+            chain(self._unused(paths), parts), self.limit, ", ".join(_shown(path.strip()) for path in paths[:3])
+        )
 
     def check_there(self) -> None:
         """UserError names, as it was given, the first path on this machine where nothing is. Opens nothing and asks nobody."""
@@ -64,6 +66,23 @@ class DatasetSource(BaseModel):
             _check_written(path, path)
             if not (_place_of(path) or _is_pattern(path) or _is_remote(path)):
                 raise _nothing_at(path)
+
+    def _unused(self, paths: tuple[str, ...]) -> Iterator[Note]:
+        """Settings that would choose something, but not in what is read here."""
+        kinds = {suffix_of(path.strip()) for path in paths}  # None where only a look shows it: a folder
+        if self.records and None not in kinds and kinds.isdisjoint(JSON):
+            yield Note("dataset.records is for nested JSON files, so it was not used.")
+        if self.sheet and None not in kinds and ".xlsx" not in kinds:
+            yield Note("dataset.sheet is for Excel files, so it was not used.")
+        if any(_is_remote(path.strip()) and not _place_of(path.strip()) for path in paths):
+            return
+        if self.split != "train":
+            yield Note(
+                f"dataset.split is for data sets on the Hub, so “{self.split}” was not used. "
+                "dataset.limit takes the first rows only."
+            )
+        for key in (key for key, value in (("name", self.name), ("revision", self.revision)) if value):
+            yield Note(f"dataset.{key} is for data sets on the Hub, so it was not used.")
 
     def _read(self, path: str) -> Iterator[Part]:
         shown = _shown(path)

@@ -18,7 +18,20 @@ from ftui.ui.fieldset import Fields, Form, fieldset
 from ftui.ui.language import say
 
 SAMPLES = ("samples/tickets.jsonl", "samples/labels.csv", "samples/schemas.jsonl", "samples/voice.jsonl")
-FILE_TYPES = [".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".xlsx", ".txt", ".md", ".gz"]
+FILE_TYPES = [
+    ".csv",
+    ".tsv",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".parquet",
+    ".arrow",
+    ".feather",
+    ".xlsx",
+    ".txt",
+    ".md",
+    ".gz",
+]
 PREVIEWED_ROWS = 50_000
 
 
