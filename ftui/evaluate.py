@@ -57,7 +57,7 @@ def compare(
     metric = _metric(asked, encoding)
     scores = {name: _scores(metric, asked, answers) for name, answers in systems.items()}
     differences = [after - before for before, after in zip(scores["zero_shot"], scores["tuned"], strict=True)]
-    low, high = interval(differences, config.training.seed)
+    low, high = interval(differences, config.training.seed, None if metric == "loss" else (-1, 1))
     return {
         "verdict": verdict(low, high, len(differences)),
         "metric": metric,
@@ -81,10 +81,17 @@ def verdict(low: float, high: float, rows: int) -> str:
     return "better" if low > 0 else "worse" if high < 0 else "not better"
 
 
-def interval(differences: Sequence[float], seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean (percentile method, Efron 1979), over 2,000 resamples."""
+def interval(differences: Sequence[float], seed: int, bounds: tuple[float, float] | None = None) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean (percentile method, Efron 1979), over 2,000 resamples.
+
+    Where all rows agree a bootstrap sees no spread. By the rule of three (Hanley and Lippman-Hand 1983) up to 3 / n of all
+    rows may still differ, as far as the `bounds` of one difference allow.
+    """
     if not differences:
         return 0.0, 0.0
+    if bounds and len(set(differences)) == 1:
+        (mean,), doubt = set(differences), min(1.0, 3 / len(differences))
+        return mean - doubt * (mean - bounds[0]), mean + doubt * (bounds[1] - mean)
     chance = random.Random(seed)
     means = sorted(fmean(chance.choices(differences, k=len(differences))) for _ in range(RESAMPLES))
     return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]

@@ -44,6 +44,12 @@ def test_the_interval_holds_the_true_mean_about_95_times_in_100():
     assert interval([0.0, 1.0] * 20, 7) == interval([0.0, 1.0] * 20, 7)
 
 
+def test_where_all_rows_agree_the_interval_still_leaves_room_for_rows_that_were_not_seen():
+    assert interval([1.0] * 30, 1, (-1, 1)) == pytest.approx((0.8, 1.0))
+    assert interval([0.0] * 60, 1, (-1, 1)) == pytest.approx((-0.05, 0.05))
+    assert interval([-1.0] * 2, 1, (-1, 1)) == (-1.0, 1.0)
+
+
 def test_answers_are_equal_but_for_blanks_at_their_ends():
     assert is_exact(" red lamp\n", "red lamp") and not is_exact("Red lamp", "red lamp") and not is_exact("", "red lamp")
 
@@ -52,7 +58,7 @@ def test_a_model_that_learned_the_answers_is_better_and_the_report_has_all_that_
     rows = asked(encoding, 30)
     report = compare(encoding, rows, {"zero_shot": answers(["no"] * 30), "tuned": answers(["red lamp"] * 30)}, config)
     assert (report["verdict"], report["metric"], report["rows"]) == ("better", "exact_match", 30)
-    assert report["difference"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert report["difference"] == pytest.approx({"mean": 1.0, "low": 0.8, "high": 1.0})
     assert {"verdict", "metric", "rows", "systems", "difference", "prompt_tokens", "examples", "forgetting"} <= set(
         report
     )
@@ -123,4 +129,4 @@ def test_the_report_to_read_begins_with_the_verdict_and_shows_both_systems(confi
     text = report_markdown(report)
     assert text.startswith("# The tuned model is better than the base on held-out rows.\n")
     assert "| zero_shot | 1.000 | 0% | 9 | 0.10 |" in text and "| tuned | 1.000 | 100% | 9 | 0.10 |" in text
-    assert "+1.000, 95 % interval +1.000 to +1.000, over 30 held-out rows" in text
+    assert "+1.000, 95 % interval +0.800 to +1.000, over 30 held-out rows" in text

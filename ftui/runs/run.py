@@ -240,7 +240,7 @@ class Run:
     @property
     def _stop_reason(self) -> str:
         try:
-            return (self.path / "stop").read_text()
+            return (self.path / "stop").read_text(errors="replace")
         except OSError:
             return ""
 
