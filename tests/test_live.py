@@ -10,10 +10,10 @@ import pytest
 
 from ftui.background import BackgroundTrainer
 from ftui.device import Lease
-from ftui.runs import Run
+from ftui.runs import Event, Run
 from ftui.train import checkpoints_of
 from ftui.ui.language import Voice
-from ftui.ui.live import _sittings, losses_html, proof_html, status_html
+from ftui.ui.live import _sittings, losses_html, proof_html, status_html, watched_html
 from ftui.ui.runs_table import checkpoints_html, compared_html
 from ftui.ui.train_tab.live import Live, ended_before
 from ftui.ui.train_tab.waiting import Waiting
@@ -54,6 +54,22 @@ def test_a_report_shows_mistakes_first_and_says_how_many_there_are(run_to_change
     assert "1 of 24 tuned answers are not exactly as expected; they come first. 12 of 24 rows are shown." in html
     assert html.count("class='right'") == 11 and html.index("mistaken") < html.index("class='right'")
     assert "Difference 88 percentage points, 95 % interval 75 to 100." in html
+
+
+def test_an_answer_without_words_is_told_from_one_that_was_not_asked(run_to_change):
+    report = run_to_change.read_json("report.json")
+    example = {"prompt": "?", "expected": "right", "zero_shot": " \n", "tuned": "", "row": 1}
+    run_to_change.write("report.json", json.dumps(report | {"examples": [example]}))
+    assert proof_html(run_to_change, Voice(None)).count("(no words)") == 2
+    samples = [Event("2026-11-22T00:00:00", "info", "sample", "", data) for data in SAMPLES]
+    assert watched_html(samples, Voice(None)).count("(no words)") == 1
+
+
+SAMPLES = [
+    {"step": 0, "prompt": "first", "reply": "lamp"},
+    {"step": 0, "prompt": "second", "reply": ""},
+    {"step": 4, "prompt": "first", "reply": "boat"},
+]
 
 
 def test_a_run_that_is_stopped_says_what_becomes_of_it(store, config):

@@ -203,7 +203,9 @@ def watched_html(events: list[Event], voice: Voice) -> str:
         replies = {sample["step"]: sample["reply"] for sample in samples if sample["prompt"] == prompt}
         body += (
             f"<tr><th scope='row'>{_short(prompt, 160)}</th>"
-            + "".join(f"<td data-label='{names[step]}'>{_short(replies.get(step, ''), 220)}</td>" for step in columns)
+            + "".join(
+                f"<td data-label='{names[step]}'>{_reply(replies.get(step), 220, voice)}</td>" for step in columns
+            )
             + "</tr>"
         )
     title, question = escape(voice("Watch it learn")), escape(voice("Question"))
@@ -277,7 +279,7 @@ def _merge_sentence(proof: dict[str, Any], voice: Voice) -> str:
     return voice(
         "Merged into the base's weights ({weights}) and compared: {same} of {tokens} held-out tokens are the same; loss {before} before, {after} merged.",
         weights=voice(proof["base_weights"]),
-        same=f"{proof['top1_agreement']:.1%}",
+        same=voice.number(proof["top1_agreement"] * 100, 1) + "%",
         tokens=proof["tokens"],
         before=voice.number(proof["validation_loss_adapter"], 4),
         after=voice.number(proof["validation_loss_merged"], 4),
@@ -288,7 +290,7 @@ def _proof_row(example: dict[str, Any], voice: Voice) -> str:
     right = "right" if _is_right(example) else "wrong"
     cells = ""
     for name, key, mark in (("Expected", "expected", ""), ("Base", "zero_shot", ""), ("Tuned", "tuned", right)):
-        cells += f"<td class='{mark}' data-label='{escape(voice(name))}'>{_short(example[key], 200)}</td>"
+        cells += f"<td class='{mark}' data-label='{escape(voice(name))}'>{_reply(example[key], 200, voice)}</td>"
     return f"<tr><th scope='row'>{_short(example['prompt'], 160)}</th>{cells}</tr>"
 
 
@@ -306,6 +308,13 @@ def log_html(events: list[Event], voice: Voice) -> str:
         if event.type in ("state", "message", "resumed")
     )
     return f"<div class='log'>{lines}</div>"
+
+
+def _reply(text: str | None, length: int, voice: Voice) -> str:
+    """None was not asked; an answer without words is one, too."""
+    if text is None or text.strip():
+        return _short(text or "", length)
+    return f"<span class='quiet'>{escape(voice('(no words)'))}</span>"
 
 
 def _short(text: str, length: int) -> str:

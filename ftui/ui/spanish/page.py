@@ -200,6 +200,7 @@ PAGE = {
     "base": "base",
     "tuned": "afinado",
     "Expected": "Esperado",
+    "(no words)": "(sin palabras)",
     "Base": "Base",
     "Tuned": "Afinado",
     "{rows} rows kept out of training, greedy decoding, both models in the precision of training.": "{rows} filas fuera del entrenamiento, decodificación voraz, ambos modelos en la precisión del entrenamiento.",

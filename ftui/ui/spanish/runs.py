@@ -49,7 +49,7 @@ RUNS = {
     "The merged model needs {needed} GB and the disk has {free} GB free. The adapter is safe; free some space, then merge this run again.": "El modelo fusionado necesita {needed} GB y en el disco quedan {free} GB. El adaptador está a salvo; libera espacio y fusiona otra vez este entrenamiento.",
     "This run has no adapter yet, so there is nothing to merge. Train it first.": "Este entrenamiento aún no tiene adaptador, así que no hay nada que fusionar. Entrénalo primero.",
     # how it ends
-    "Done: trained and merged.": "Terminado: entrenado y fusionado.",
+    "Done: trained and merged. Nothing was compared, because evaluation.limit or split.test leaves no test rows.": "Terminado: entrenado y fusionado. No se comparó nada, porque evaluation.limit o split.test no dejan filas de prueba.",
     "Stopped and thrown away; it lies in the trash.": "Parado y descartado; está en la papelera.",
     "Stopped before training began; nothing was learned.": "Parado antes de empezar a entrenar; no se aprendió nada.",
     "Stopped{more}. What was learned is kept in the adapter: chat with it, merge it, or resume.": "Parado{more}. Lo aprendido queda en el adaptador: chatea con él, fusiónalo o continúa.",
