@@ -6,6 +6,7 @@ Rank 0 owns the run and its folder; the others learn their share of the rows. Al
 from __future__ import annotations
 
 import os
+import sys
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -73,8 +74,10 @@ ALONE = Ranks()
 def join_ranks() -> Ranks:
     """This process among those that were launched with it; ALONE when there are none. Waits until all are here.
 
-    UserError when the launcher is set to what ftui or this machine cannot do.
+    Does not return where the launcher has to start the others first. UserError when it is set to what ftui or this machine
+    cannot do.
     """
+    _launch_others()
     share_base = os.environ.get("ACCELERATE_USE_FSDP") == "true"
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         if share_base:
@@ -96,6 +99,29 @@ def join_ranks() -> Ranks:
     if share_base and state.distributed_type == DistributedType.MULTI_CPU:
         raise UserError("Only GPUs can share a base. Leave --use_fsdp away: each process then holds the whole base.")
     return Ranks(state.process_index, state.num_processes, share_base)
+
+
+def _launch_others() -> None:
+    """Without several GPUs and without --multi_gpu accelerate starts one process only, however many it was asked for.
+
+    That it was asked for more is seen by the address it sets then, how many only in its own command line: with --multi_gpu
+    the same line starts as many on a CPU, too.
+    """
+    environment = os.environ.keys()
+    if "WORLD_SIZE" in environment or not {"MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"} <= environment:
+        return
+    if this_device().kind != "cpu":
+        raise UserError(
+            "The launcher was asked for several processes, but this machine has one GPU. Give --num_processes 1, or leave "
+            "`accelerate launch` away."
+        )
+    import psutil
+
+    line = psutil.Process(os.getppid()).cmdline()
+    launcher = next((place for place, word in enumerate(line) if word.removesuffix(".py").endswith("launch")), None)
+    if launcher is not None:
+        asked = [word for word in line[launcher + 1 :] if word != "--cpu"]
+        os.execv(sys.executable, [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *asked])
 
 
 def is_lost_rank(error: BaseException) -> bool:

@@ -102,6 +102,16 @@ def test_two_processes_learn_what_one_learns_with_the_same_rows_a_step(folder, o
 
 
 @pytest.mark.true
+def test_two_processes_that_the_launcher_would_not_start_on_a_cpu_are_started(folder, one):
+    flags = ["--cpu", "--num_processes", "2", "--main_process_port=0"]
+    launch = ["-m", "accelerate.commands.accelerate_cli", "launch", *flags, "-m"]
+    process = started(folder, "nothing", str(folder / "two.yaml"), launch=launch)
+    run, _, err = ended(process, folder)
+    assert (process.returncode, run.state) == (0, "done"), err
+    assert losses(run) == pytest.approx(losses(one), abs=1e-4)
+
+
+@pytest.mark.true
 @pytest.mark.parametrize("fault", ["hungry_forward", "hungry_backward"])
 def test_memory_that_runs_out_in_one_process_makes_both_go_in_parts_and_learn_the_same(folder, one, fault):
     process = started(folder, fault, str(folder / "two.yaml"))
@@ -244,6 +254,15 @@ def test_one_process_is_not_given_a_base_to_share(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(UserError, match="nobody to share"):
+        join_ranks()
+
+
+def test_several_processes_on_one_gpu_are_refused_instead_of_starting_one_without_a_word(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setattr("ftui.ranks.this_device", lambda: this_device()._replace(kind="cuda"))
+    with pytest.raises(UserError, match="--num_processes 1"):
         join_ranks()
 
 
