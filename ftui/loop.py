@@ -43,6 +43,9 @@ OVERDUE = (
     "Another process of this run died, or ftui was shut down in the middle of a long step. "
     "Resume goes on from the newest checkpoint."
 )
+NOT_COMPARED = (
+    "Done: trained and merged. Nothing was compared, because evaluation.limit or split.test leaves no test rows."
+)
 REPLY_SECONDS = 600  # a run waits for a reply that is being written
 
 
@@ -171,12 +174,14 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
             tuned = load_adapted(run, base_dir, place="auto").eval()
         with tuned.disable_adapter():
             before = _base_answers(run, "evaluating", encoding, tuned, test)
-    with run.stage("evaluating", f"The tuned model answers the same {len(test)} rows."):
-        report = _report(run, encoding, tuned, test, before) if before else None
+    report = None
+    if before:
+        with run.stage("evaluating", f"The tuned model answers the same {len(test)} rows."):
+            report = _report(run, encoding, tuned, test, before)
     with run.stage("merging", "Merging the adapter into the 16-bit base."):
         proof = merge_and_prove(run, base_dir, tuned, examples)
     run.write("README.md", model_card(run, base_dir, examples, trained, report, proof))
-    run.end("done", headline(report) if report else "Done: trained and merged.")
+    run.end("done", headline(report) if report else NOT_COMPARED)
 
 
 def _read(run: Run, ranks: Ranks) -> tuple[Path, Encoding, Examples]:
