@@ -32,8 +32,8 @@ sys.path.insert(0, str(ROOT))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pollers", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=16, help="of one turn")
-    parser.add_argument("--turns", type=int, default=10, help="with pollers; one more goes without")
+    parser.add_argument("--seconds", type=float, default=6, help="of one turn")
+    parser.add_argument("--turns", type=int, default=30, help="with pollers; one more goes without")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, _server(Path(folder)) as server:
         run = server.start_run()
@@ -135,7 +135,7 @@ LONG = [
     "quantization.load_in_4bit=false",
     "split.validation=4",
     "split.test=0",
-    "training.per_device_train_batch_size=2",
+    "training.per_device_train_batch_size=1",
 ]
 
 
