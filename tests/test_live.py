@@ -180,6 +180,7 @@ def test_the_verdict_of_a_run_stands_beside_the_one_that_waited_for_it(store, co
     assert ended_before(first, store) is None, "what ended before it began to wait is no news"
     earlier.log("message", "It is compared once more.")
     assert ended_before(first, store) is None
+    time.sleep(0.002)  # events count milliseconds
     first.end("done", "The tuned model is better than the base on held-out rows.")
     second.log("state", "Training.", state="training")
     with second.held():
