@@ -106,7 +106,7 @@ def test_without_test_rows_there_is_no_report_and_the_run_is_done_all_the_same(c
     run = carried_out(evaluation={"limit": 0})
     assert run.state == "done" and run.read_json("report.json") is None and run.read_json("proof.json")
     assert run.events()[-1].message.startswith("Done: trained and merged. Nothing was compared")
-    assert not [event for event in run.events() if "0 rows" in event.message]
+    assert not [event for event in run.events() if " 0 rows" in event.message]
 
 
 def test_plain_text_goes_through_as_well(values, store):
