@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
 
-from ftui.config import Settings, Whole
 from ftui.device import Lease, is_out_of_memory, release_memory
 from ftui.encoding import Encoding, Message
 from ftui.errors import UserError
 from ftui.models import load_model, load_tokenizer, model_folder, place_for
 from ftui.runs import Run
+from ftui.settings import Settings, Whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

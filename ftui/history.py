@@ -87,8 +87,7 @@ def line_of(run: Run) -> RunLine:
 
 def data_name(config: RunConfig) -> str:
     """The rows of a run in words, without the folders of this machine."""
-    paths = [config.dataset.path] if isinstance(config.dataset.path, str) else config.dataset.path
-    return ", ".join(Path(path).name if Path(path).is_absolute() else path for path in paths)
+    return ", ".join(Path(path).name if Path(path).is_absolute() else path for path in config.dataset.paths)
 
 
 def created(run: Run) -> str:

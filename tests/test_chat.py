@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from ftui.chat import ChatModel, ChatSettings, Said, chat_encoding, load_for_chat, stream_reply
-from ftui.config import checked
 from ftui.device import Lease
 from ftui.errors import UserError
 from ftui.replies import reply_to_all
+from ftui.settings import checked
 
 GREEDY = ChatSettings(max_new_tokens=12)
 MESSAGES = [{"role": "system", "content": "Look."}, {"role": "user", "content": "What do you see? A red lamp."}]

@@ -94,6 +94,18 @@ def test_a_value_that_may_be_of_two_kinds_and_is_of_none_is_one_mistake_that_nam
     ]
 
 
+def test_every_number_of_a_config_may_be_written_in_any_way_and_true_is_none():
+    config = RunConfig.from_yaml(LEAST.replace("rows.jsonl", "rows.jsonl, limit: 1e3") + "split: {seed: '7'}")
+    assert (config.dataset.limit, config.split.seed) == (1000, 7)
+    found = mistakes(LEAST.replace("rows.jsonl", "rows.jsonl, limit: true") + "split: {seed: false}")
+    assert found == ["dataset.limit: must be a number, not true.", "split.seed: must be a number, not false."]
+
+
+@pytest.mark.parametrize("written", ["''", "[]", '" "'])
+def test_a_config_without_a_data_set_is_told(written):
+    assert mistakes(LEAST.replace("rows.jsonl", written))[0].startswith("dataset.path: names no data set.")
+
+
 def test_a_wrong_template_or_split_is_told_with_its_path():
     found = mistakes("base_model: starter\ndataset: {path: a.csv}\ntemplate: {prompt: '{{q}}'}\nsplit: {test: 1.5}")
     assert [sentence.split(":")[0] for sentence in found] == ["template", "split.test"]

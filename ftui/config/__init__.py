@@ -3,7 +3,6 @@
 from ftui.config.presets import Preset, presets
 from ftui.config.run_config import RunConfig
 from ftui.config.sections import FEWEST_ROWS, EvaluationSettings, LoraSettings, QuantizationSettings, TrainingSettings
-from ftui.config.settings import Settings, Whole, checked, sentences
 from ftui.config.written import PRESETS_DIR
 
 __all__ = [
@@ -14,10 +13,6 @@ __all__ = [
     "Preset",
     "QuantizationSettings",
     "RunConfig",
-    "Settings",
     "TrainingSettings",
-    "Whole",
-    "checked",
     "presets",
-    "sentences",
 ]

@@ -9,10 +9,10 @@ import yaml
 from pydantic import Field, model_validator
 
 from ftui.config.sections import EvaluationSettings, LoraSettings, QuantizationSettings, TrainingSettings
-from ftui.config.settings import Settings, checked
 from ftui.config.written import text_of, values_of
 from ftui.dataset import DatasetSource, SplitSettings
 from ftui.errors import UserError
+from ftui.settings import OptionalText, Settings, checked
 from ftui.template import PromptTemplate, propose
 
 LOOKED_AT = 20  # rows, to propose a template
@@ -24,8 +24,8 @@ class RunConfig(Settings):
     base_model: str = Field(
         min_length=1, max_length=300, title="Base model", description="A Hub id, a local folder, or starter."
     )
-    revision: str | None = Field(None, title="Revision", description="Commit or branch of a Hub model.")
-    adapter: str | None = Field(
+    revision: OptionalText = Field(None, title="Revision", description="Commit or branch of a Hub model.")
+    adapter: OptionalText = Field(
         None,
         title="Start from an adapter",
         description="A run, RUN@STEP for one of its checkpoints, or a folder. Empty: a new adapter.",

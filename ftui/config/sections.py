@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from ftui.config.settings import Number, Settings, Whole
+from ftui.settings import Number, Settings, Whole
 
 FEWEST_ROWS = 20  # held out, for a verdict
 

@@ -9,72 +9,73 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from ftui.dataset.formats import JSON, PROSE, Part, Reading, read, suffix_of
 from ftui.dataset.hub import is_hub_id, read_hub
 from ftui.dataset.rows import Note, Rows
 from ftui.errors import UserError
+from ftui.settings import OptionalText, Settings, Whole
 
 MAX_FILES = 100_000
 
 _HOME = Path(__file__).parents[2]  # `samples/…` is found from wherever ftui was started
 
 
-class DatasetSource(BaseModel):
+class DatasetSource(Settings):
     """Where rows come from and how they are read. `load` gives them, or says in a sentence why not."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str | tuple[str, ...] = Field(
         title="Data set", description="A file, a folder, a pattern such as data/*.csv, or a Hub id such as owner/name."
     )
-    name: str | None = Field(None, title="Config", description="Of a Hub data set that has several.")
+    name: OptionalText = Field(None, title="Config", description="Of a Hub data set that has several.")
     split: str = Field(
         "train", min_length=1, title="Split", description="Of a Hub data set: train, or a part such as train[:500]."
     )
-    revision: str | None = Field(
+    revision: OptionalText = Field(
         None, title="Revision", description="Commit or branch of a Hub data set. Pin it to repeat a run exactly."
     )
-    limit: int | None = Field(None, ge=1, title="Rows at most", description="Only the first rows are read.")
-    records: str | None = Field(
+    limit: Whole | None = Field(None, ge=1, title="Rows at most", description="Only the first rows are read.")
+    records: OptionalText = Field(
         None, title="Record list", description="Where the rows are in a nested JSON file, such as data.paragraphs.qas."
     )
-    sheet: str | None = Field(None, title="Sheet", description="Of an Excel file; the first if empty.")
+    sheet: OptionalText = Field(None, title="Sheet", description="Of an Excel file; the first if empty.")
     text_unit: Literal["line", "paragraph", "file"] = Field(
         "paragraph", title="A row of plain text is", description="A line, a block between blank lines, or a whole file."
     )
 
-    @field_validator("name", "revision", "records", "sheet")
+    @field_validator("path")
     @classmethod
-    def _blank_is_none(cls, value: str | None) -> str | None:
-        return value if value and value.strip() else None
+    def _named(cls, path: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not path or isinstance(path, str) and not path.strip():
+            raise ValueError("names no data set. Name a file, a folder or a Hub data set.")
+        return path
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """One or several, without blanks around them."""
+        return tuple(path.strip() for path in ((self.path,) if isinstance(self.path, str) else self.path))
 
     def load(self) -> Rows:
         """The rows. UserError says which file, line or setting is wrong; single rows that cannot be read are `problems`."""
-        paths = (self.path,) if isinstance(self.path, str) else self.path
-        if not paths:
-            raise UserError("No data set is chosen. Name a file, a folder or a Hub data set.")
-        parts = (part for path in paths for part in self._read(path.strip()))
-        return Rows.gather(
-            chain(self._unused(paths), parts), self.limit, ", ".join(_shown(path.strip()) for path in paths[:3])
-        )
+        parts = (part for path in self.paths for part in self._read(path))
+        return Rows.gather(chain(self._unused(), parts), self.limit, ", ".join(map(_shown, self.paths[:3])))
 
     def check_there(self) -> None:
         """UserError names, as it was given, the first path on this machine where nothing is. Opens nothing and asks nobody."""
-        for path in map(str.strip, (self.path,) if isinstance(self.path, str) else self.path):
+        for path in self.paths:
             _check_written(path, path)
             if not (_place_of(path) or _is_pattern(path) or _is_remote(path)):
                 raise _nothing_at(path)
 
-    def _unused(self, paths: tuple[str, ...]) -> Iterator[Note]:
+    def _unused(self) -> Iterator[Note]:
         """Settings that would choose something, but not in what is read here."""
-        kinds = {suffix_of(path.strip()) for path in paths}  # None where only a look shows it: a folder
+        kinds = {suffix_of(path) for path in self.paths}  # None where only a look shows it: a folder
         if self.records and None not in kinds and kinds.isdisjoint(JSON):
             yield Note("dataset.records is for nested JSON files, so it was not used.")
         if self.sheet and None not in kinds and ".xlsx" not in kinds:
             yield Note("dataset.sheet is for Excel files, so it was not used.")
-        if any(_is_remote(path.strip()) and not _place_of(path.strip()) for path in paths):
+        if any(_is_remote(path) and not _place_of(path) for path in self.paths):
             return
         if self.split != "train":
             yield Note(

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from ftui.dataset.rows import Rows, canonical
 from ftui.dataset.source import DatasetSource
 from ftui.errors import UserError
+from ftui.settings import OptionalText, Settings, Whole
 
 _RANGE = re.compile(r"(\d+)\s*:\s*(\d+)")
 _SIDES = {
@@ -32,10 +33,8 @@ class Split:
     test: list[int]
 
 
-class SplitSettings(BaseModel):
+class SplitSettings(Settings):
     """How rows are divided. The same rows, settings and seed give the same row numbers on every machine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     validation: float | int | str = Field(
         0.1,
@@ -45,23 +44,18 @@ class SplitSettings(BaseModel):
     test: float | int | str = Field(
         0.1, title="Test", description="Held back for the verdict: a share, a number of rows, a range or a file."
     )
-    seed: int = Field(42, ge=0, title="Seed", description="Another seed, other rows.")
-    stratify: str | None = Field(
+    seed: Whole = Field(42, ge=0, title="Seed", description="Another seed, other rows.")
+    stratify: OptionalText = Field(
         None, title="Balance by", description="A column, such as the label: every side gets the same mixture."
     )
-    group: str | None = Field(
+    group: OptionalText = Field(
         None,
         title="Keep together",
         description="A column, such as the author: rows that share a value stay on one side.",
     )
-    column: str | None = Field(
+    column: OptionalText = Field(
         None, title="Split column", description="A column that says train, validation or test; it then decides alone."
     )
-
-    @field_validator("stratify", "group", "column")
-    @classmethod
-    def _blank_is_none(cls, value: str | None) -> str | None:
-        return value if value and value.strip() else None
 
     @field_validator("validation", "test", mode="before")
     @classmethod

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ftui.errors import UserError
+from ftui.settings import OptionalText, Settings
 from ftui.template.conversation import read_conversation, read_history, read_tools
 from ftui.template.placeholders import column_of, fill, lookup, names, parse, unknown
 
@@ -18,14 +19,12 @@ class Unfilled(UserError):
     """A row leaves the prompt, the completion or the text empty."""
 
 
-class PromptTemplate(BaseModel):
+class PromptTemplate(Settings):
     """How a row is asked and answered: a prompt and its completion, a column of conversations, or plain text.
 
     `messages` may stand together with `completion`: the conversation is then the question, and the completion its answer
     (preference data, or TRL's conversational prompt and completion). Only the completion is learned then, as by TRL.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     system: str = Field(
         "", max_length=MAX_TEMPLATE, title="System", description="Said before every conversation. May hold {{columns}}."
@@ -48,25 +47,20 @@ class PromptTemplate(BaseModel):
         title="Reasoning",
         description="Thoughts before the answer, learned as <think>…</think>. Usually a column, or empty.",
     )
-    history: str | None = Field(
+    history: OptionalText = Field(
         None,
         title="History",
         description="Earlier turns of a pair: the column that holds them, as [[question, answer], …].",
     )
-    messages: str | None = Field(
+    messages: OptionalText = Field(
         None, title="Conversations", description="For chat data: the column that holds the conversation."
     )
-    tools: str | None = Field(
+    tools: OptionalText = Field(
         None, title="Tools", description="For chat data: the column that holds the tools, if there is one."
     )
-    text: str | None = Field(
+    text: OptionalText = Field(
         None, max_length=MAX_TEMPLATE, title="Text", description="For plain text: the column. All of it is learned."
     )
-
-    @field_validator("history", "messages", "tools", "text")
-    @classmethod
-    def _blank_is_none(cls, value: str | None) -> str | None:
-        return value if value and value.strip() else None
 
     @field_validator("system", "prompt", "completion", "reasoning", "text")
     @classmethod

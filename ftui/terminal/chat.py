@@ -27,8 +27,8 @@ def add_chat(commands: Commands) -> None:
 
 def chat(options: argparse.Namespace) -> Found | None:
     from ftui.chat import ChatSettings, load_for_chat, stream_reply
-    from ftui.config import checked
     from ftui.runs import RunStore
+    from ftui.settings import checked
     from ftui.train import checkpoint_at
 
     run = RunStore(options.runs).find(options.run)

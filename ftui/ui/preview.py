@@ -36,6 +36,5 @@ class Preview:
 
 def _stamps(config: RunConfig) -> list[tuple[int, int]]:
     """When the files last changed, and their sizes: rows that were edited on the disk are read again."""
-    paths = [config.dataset.path] if isinstance(config.dataset.path, str) else config.dataset.path
-    found = [Path(path).stat() for path in paths if Path(path).exists()]
+    found = [Path(path).stat() for path in config.dataset.paths if Path(path).exists()]
     return [(stat.st_mtime_ns, stat.st_size) for stat in found]

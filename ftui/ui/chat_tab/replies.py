@@ -9,11 +9,11 @@ from typing import Any
 import gradio as gr
 
 from ftui.chat import ChatModel, ChatSettings
-from ftui.config import checked
 from ftui.encoding import Message
 from ftui.errors import UserError
 from ftui.failures import explain_failure
 from ftui.runs import Run, RunStore
+from ftui.settings import checked
 from ftui.ui.chat_tab.chooser import MOST_COLUMNS, given_columns, label_of, model_of
 from ftui.ui.events import tell
 from ftui.ui.language import Voice

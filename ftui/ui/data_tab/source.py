@@ -8,11 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from ftui.config import RunConfig, checked
+from ftui.config import RunConfig
 from ftui.dataset import DatasetSource, Rows
 from ftui.dataset.delimited import is_table
 from ftui.errors import UserError
 from ftui.runs import RunStore
+from ftui.settings import checked
 from ftui.ui.events import BRIEFLY, telling
 from ftui.ui.fieldset import Fields, Form, fieldset
 from ftui.ui.language import say

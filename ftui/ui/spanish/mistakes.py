@@ -20,6 +20,7 @@ MISTAKES = {
     "training.weight_decay: must be 0 with lora.init_lora_weights: {init}, because it would shrink what was taken out of the base.": "training.weight_decay: debe ser 0 con lora.init_lora_weights: {init}, porque encogería lo que se tomó de la base.",
     "lora.r: {r} is more than {layer} has directions. With lora.init_lora_weights: {init} choose at most {most}.": "lora.r: {r} es más que las direcciones que tiene {layer}. Con lora.init_lora_weights: {init} elige como mucho {most}.",
     "lora.target_modules: this model reads and writes words with the same weights, so {words} cannot be merged. Leave it out.": "lora.target_modules: este modelo lee y escribe palabras con los mismos pesos, así que {words} no se puede fusionar. Quítalo.",
+    "names no data set. Name a file, a folder or a Hub data set.": "no indica ningún conjunto de datos. Indica un archivo, una carpeta o un conjunto del Hub.",
     "names no layer. Write all-linear, or names such as q_proj, v_proj.": "no nombra ninguna capa. Escribe all-linear o nombres como q_proj, v_proj.",
     "is no pattern: {what}.": "no es un patrón: {what}.",
     "lora.target_modules: “{target}” names no layers of this model that can hold an adapter. It has: {known}.": "lora.target_modules: «{target}» no nombra capas de este modelo que puedan llevar un adaptador. Tiene: {known}.",

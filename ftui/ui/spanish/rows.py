@@ -2,7 +2,6 @@
 
 ROWS = {
     # where they come from
-    "No data set is chosen. Name a file, a folder or a Hub data set.": "No hay ningún conjunto de datos. Indica un archivo, una carpeta o un conjunto del Hub.",
     "The data set's path is empty or holds a line break. Name a file, a folder or a Hub data set.": "La ruta del conjunto de datos está vacía o contiene un salto de línea. Indica un archivo, una carpeta o un conjunto del Hub.",
     "{path}: a path must not hold “..”. Write it from the folder where ftui was started, or in full.": "{path}: una ruta no puede contener «..». Escríbela desde la carpeta donde se inició ftui, o completa.",
     "There is no file or folder “{path}”, and it is no Hub id such as owner/name. Check how it is written.": "No hay ningún archivo ni carpeta «{path}», y no es un id del Hub como dueño/nombre. Revisa cómo está escrito.",

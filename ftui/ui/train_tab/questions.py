@@ -7,9 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from ftui.config import LoraSettings, Preset, TrainingSettings, checked, presets
+from ftui.config import LoraSettings, Preset, TrainingSettings, presets
 from ftui.errors import UserError
 from ftui.models import describe
+from ftui.settings import checked
 from ftui.ui.events import LATEST, PRIVATE, QUIET, UNSEEN
 from ftui.ui.fieldset import Form
 from ftui.ui.language import say

@@ -16,6 +16,10 @@ def _number(value: object) -> object:
     return value
 
 
+def _blank_is_none(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
 def _whole(value: object) -> object:
     """3.0 and "1e3" are whole; what is not is left for pydantic to explain."""
     try:
@@ -30,6 +34,7 @@ def _whole(value: object) -> object:
 # YAML 1.1 reads 2e-4 as a string and yes as true; text boxes give text.
 Number = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_whole)]
+OptionalText = Annotated[str | None, BeforeValidator(_blank_is_none)]
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
