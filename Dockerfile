@@ -8,8 +8,6 @@ USER user
 ENV HOME=/home/user \
     PATH=/home/user/.local/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    OMP_WAIT_POLICY=PASSIVE \
-    TOKENIZERS_PARALLELISM=true \
     HF_HUB_DISABLE_TELEMETRY=1 \
     GRADIO_ANALYTICS_ENABLED=False \
     PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True \
@@ -23,5 +21,5 @@ RUN pip install --user --no-cache-dir -r requirements.txt
 COPY --chown=user . .
 
 EXPOSE 7860
-HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD curl -fsS http://127.0.0.1:7860/health || exit 1
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD curl -fsS http://127.0.0.1:$FTUI_PORT/health || exit 1
 CMD ["python", "app.py"]

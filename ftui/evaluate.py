@@ -52,7 +52,7 @@ def answer(
 def compare(
     encoding: Encoding, examples: Sequence[Example], systems: dict[str, Answers], config: RunConfig
 ) -> dict[str, Any]:
-    """The report (design 4.4): every system's numbers, the paired difference of tuned and base, and the verdict."""
+    """The report: every system's numbers, the paired difference of tuned and base, and the verdict."""
     asked = [example for example in examples if example.is_chat]
     metric = _metric(asked, encoding)
     scores = {name: _scores(metric, asked, answers) for name, answers in systems.items()}
