@@ -2,8 +2,6 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-export OMP_WAIT_POLICY ?= PASSIVE
-export TOKENIZERS_PARALLELISM ?= true
 
 .PHONY: run test fast pages trainings check fix bench install install-dev
 
@@ -19,8 +17,8 @@ fast: check
 pages: install-dev
 	$(BIN)/python -m pytest -m browser
 
-trainings: install-dev  # one after the other, so that nothing that is measured has a rival for long: pages mostly wait
-	$(BIN)/python -m pytest -m "true and not browser"
+trainings: install-dev
+	$(BIN)/python -m pytest -n 2 -m "true and not browser"
 
 check: install-dev
 	$(BIN)/ruff format --check .
@@ -32,6 +30,7 @@ fix: install-dev
 
 bench: install-dev
 	$(BIN)/python bench/train.py
+	$(BIN)/python bench/encoding.py
 	$(BIN)/python bench/pollers.py
 
 install: .venv/installed
