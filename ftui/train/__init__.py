@@ -123,13 +123,16 @@ def _newest_for(ranks: Ranks, folder: Path) -> Path | None:
 def _learn(trainer: Trainer, reporter: Reporter, checkpoint: Path | None, saved: Callable[[], None]) -> None:
     """All the steps; what they say goes through the reporter of rank 0."""
     run, ranks = reporter.run, trainer.ranks
-    trainer.add_callback(stopping(lambda: ranks.share(run.stop_wanted)))
+    trainer.stop_wanted = lambda: ranks.share(run.stop_wanted)
+    trainer.add_callback(stopping(trainer.stop_wanted))
     if ranks.is_first:
         trainer.add_callback(callback_of(reporter, saved))
         _begin(reporter, trainer.model, checkpoint)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except NotANumber as error:
+        if not ranks.is_first:
+            raise
         raise NotANumber(f"{error} {_keep_last_checkpoint(run, reporter.encoding)}") from None
 
 

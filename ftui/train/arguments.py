@@ -63,6 +63,10 @@ def arguments_of(config: RunConfig, model: PreTrainedModel, examples: Examples, 
         ddp_broadcast_buffers=False,  # they are the same, and a rank that gave up would wait for them
         disable_tqdm=True,
     )
+    if way.ranks.count == 1 and arguments.n_gpu > 1:
+        arguments._n_gpu = (
+            1  # the model lies on the first; transformers would replicate it to all others, which trl refuses
+        )
     if way.ranks.share_base:
         arguments.fsdp_plugin_args["mixed_precision_policy"] = _precision_of_shares()
     return arguments

@@ -28,6 +28,10 @@ class NotANumber(UserError):
     """The loss is NaN or infinite: nothing learned after the last checkpoint is worth anything."""
 
 
+def not_a_number(step: int) -> NotANumber:
+    return NotANumber(f"The loss is not a number at step {step}. A tenth of the learning rate usually cures this.")
+
+
 class Reporter:
     """Turns what the trainer logs into events of the run: metrics, watch replies, results.csv."""
 
@@ -49,9 +53,7 @@ class Reporter:
             return
         for loss in (logs.get("loss"), logs.get("eval_loss")):
             if loss is not None and not math.isfinite(loss):
-                raise NotANumber(
-                    f"The loss is not a number at step {state.global_step}. A tenth of the learning rate usually cures this."
-                )
+                raise not_a_number(state.global_step)
         self.train_loss = logs.get("loss", self.train_loss)
         seconds = time.perf_counter() - self._started
         done = max(state.global_step - self._first_step, 1)
@@ -138,7 +140,7 @@ def callback_of(reporter: Reporter, saved: Callable[[], None] = lambda: None) ->
 
 
 def stopping(wanted: Callable[[], bool]) -> TrainerCallback:
-    """Stops after a step for which `wanted` holds, saved."""
+    """Stops after a step for which `wanted` holds, saved; a check that is due then would take too long."""
     from transformers import TrainerCallback
 
     class Stopping(TrainerCallback):
@@ -146,5 +148,6 @@ def stopping(wanted: Callable[[], bool]) -> TrainerCallback:
             if wanted():
                 args.load_best_model_at_end = False  # what is kept is what was learned, not an earlier best
                 control.should_save = control.should_training_stop = True
+                control.should_evaluate = False
 
     return Stopping()

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import torch
 from transformers import EarlyStoppingCallback
+from transformers.trainer_callback import ExportableState
 from trl import SFTTrainer
 
 from ftui.device import is_out_of_memory, release_memory
 from ftui.encoding import IGNORED
 from ftui.ranks import ALONE
-from ftui.train.checkpoints import mark_complete, prune
+from ftui.train.checkpoints import is_complete, mark_complete, prune
+from ftui.train.reporter import not_a_number
 from ftui.train.room import Room, split_rows, split_tokens
 
 
@@ -25,19 +27,25 @@ class OutOfMemory(MemoryError):
     """Of one rank, and agreed upon by all."""
 
 
+class StopWanted(Exception):
+    """Somebody wants the run to stop, as all ranks agree: raised between two passes of a step or of a check."""
+
+
 class Trainer(SFTTrainer):
     """Marks complete checkpoints, and carries a step out in the passes that there is `room` for.
 
-    `tell` gets a sentence when a step had to be carried out otherwise than planned.
+    `tell` gets a sentence when a step had to be carried out otherwise than planned. `stop_wanted` is asked by all ranks.
     """
 
     tell: Callable[[str], None] = staticmethod(print)
+    stop_wanted: Callable[[], bool] = staticmethod(lambda: False)
     ranks = ALONE
     room = Room()
 
     def _save_checkpoint(self, model, trial):
-        folder = Path(self.args.output_dir)
-        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+        checkpoint = self._checkpoint(self.state.global_step)
+        if self.ranks.any(not self._is_finite()):  # or it would count as the last good one
+            raise not_a_number(self.state.global_step)
         if self.ranks.is_first:
             shutil.rmtree(checkpoint, ignore_errors=True)  # what a crash left of an earlier sitting
         self.ranks.wait()
@@ -48,21 +56,51 @@ class Trainer(SFTTrainer):
             given_up.pop_all()
         if self.ranks.is_first:
             mark_complete(checkpoint)
-            prune(folder, self.state.best_global_step)
+            prune(checkpoint.parent, self.state.best_global_step)
+
+    def _checkpoint(self, step: int | None) -> Path:
+        return Path(self.args.output_dir) / f"checkpoint-{step}"
+
+    def _is_finite(self) -> bool:
+        """Whether all that was learned, as far as this rank holds it, is numbers."""
+        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        parts = [each.to_local() for each in learned] if self.ranks.share_base else learned
+        return all(bool(part.isfinite().all()) for part in parts)
 
     def _load_callback_state(self):
-        """transformers counts the checks that brought nothing better anew in each sitting, or takes the old patience along."""
+        """What transformers would take over wrongly when a run goes on.
+
+        It counts the checks that brought nothing better anew in each sitting, or takes the old patience along; knows no
+        callback that was not there before; and looks for the best checkpoint where the run lay then.
+        """
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ExportableState):
+                self.state.stateful_callbacks.setdefault(type(callback).__name__, callback.state())
+        best = self._checkpoint(self.state.best_global_step)
+        self.state.best_model_checkpoint = str(best) if is_complete(best) else None
         kept = self.state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
         for callback in self.callback_handler.callbacks:
             if kept and isinstance(callback, EarlyStoppingCallback):
                 callback.early_stopping_patience_counter = kept["attributes"]["early_stopping_patience_counter"]
 
-    def _run_epoch(self, *arguments, **options):
-        """transformers trains one step more when a run goes on that had all its steps behind it."""
+    def _run_epoch(self, model, *arguments, **options):
+        """transformers trains one step more when a run goes on that had all its steps behind it, and stops between steps only."""
         if self._is_over():
             self.control.should_training_stop = True
-        else:
-            super()._run_epoch(*arguments, **options)
+            return
+        try:
+            super()._run_epoch(model, *arguments, **options)
+        except StopWanted:
+            self._stop_here(model)
+
+    def _stop_here(self, model):
+        """A check, and on a CPU a step, may take longer than a shutdown waits: what the last whole step left is saved."""
+        model.zero_grad()
+        self.args.load_best_model_at_end = False  # what is kept is what was learned, not an earlier best
+        self.control.should_training_stop = True
+        if not self.ranks.share(is_complete(self._checkpoint(self.state.global_step))):
+            self._save_checkpoint(model, None)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
     def _is_over(self) -> bool:
         stopped_early = any(
@@ -95,23 +133,31 @@ class Trainer(SFTTrainer):
             return learn(model, inputs, num_items_in_batch)
         model.train()  # which transformers does, too, but only once the passes are known
         before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        chance = _random_state()
 
         def step():
             # Ranks meet after the backward pass, not within it, so that one can give up and all begin anew.
             with self._together(), self.accelerator.no_sync(model):
-                losses = [learn(model, part, num_items_in_batch) for part in self._passes(inputs)]
+                losses = [learn(model, part, num_items_in_batch) for part in self._until_stopped(inputs)]
             self._average_gradients()
             return sum(losses)
 
         def undo():
             for name, parameter in model.named_parameters():
-                parameter.grad = before.get(name)
+                kept = before.get(name)
+                parameter.grad = None if kept is None else kept.clone()  # the next try adds to it
 
-        return self._with_room(inputs, step, undo)
+        try:
+            return self._with_room(inputs, step, undo)
+        except StopWanted:
+            _set_random_state(chance)  # the step is taken again when the run goes on
+            raise
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """The mean loss of a batch whatever the number of passes: each one weighs what it has to predict."""
         predict = super().prediction_step
+        if self.stop_wanted():
+            raise StopWanted
         if self.ranks.share_base:
             return predict(model, inputs, prediction_loss_only, ignore_keys)
 
@@ -145,6 +191,13 @@ class Trainer(SFTTrainer):
         inputs = self.room.rows(inputs, self.model.training)
         passes = split_tokens(inputs, self.room.tokens)
         return passes if self.ranks.count == 1 else split_rows(inputs, self.ranks.most(len(passes)))
+
+    def _until_stopped(self, inputs):
+        """The passes of a step. The first step of all is carried out in any case: before it there is nothing to save."""
+        for part in self._passes(inputs):
+            if self.state.global_step and self.stop_wanted():
+                raise StopWanted
+            yield part
 
     def compute_loss(self, model, inputs, *arguments, **options):
         """Ranks agree after the forward pass: trl gathers its metrics then, and one that gave up would be missing."""
@@ -183,3 +236,14 @@ class Trainer(SFTTrainer):
         mean = self.accelerator.reduce(torch.cat([parameter.grad.flatten() for parameter in learned]), "mean")
         for parameter, part in zip(learned, mean.split([each.numel() for each in learned]), strict=True):
             parameter.grad.copy_(part.view_as(parameter))
+
+
+def _random_state():
+    """Of the numbers that dropout and noise draw."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+
+
+def _set_random_state(state):
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1])
