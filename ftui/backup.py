@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +29,7 @@ CHECKPOINTS, UPLOADS = "checkpoints", ".uploads"
 KEPT = ("split.json", "base_answers.json", "results.csv", "report.json", "report.md", "proof.json", "README.md")
 LAST = ("events.jsonl", "config.yaml")
 PARTIAL = ".part-"
+LEFT_SECONDS = 86_400
 
 Files = dict[str, Path]  # where in the copy -> where in this machine's folder of runs, in the order of copying
 
@@ -79,10 +82,34 @@ class Backup:
             said = " ".join(str(error).split())[:300]
             run.log("message", f"The backup to {self.copies.name} failed, and the run goes on: {said}", "warning")
 
+    def follow_back(self, run: Run) -> None:
+        """After a way back to an older checkpoint: the copy must not bring the later ones back. UserError when it cannot be
+        changed."""
+        try:
+            if run.run_id in self.copies.names():
+                self.copies.save(run.run_id, _files(run, complete_checkpoints(run.path / CHECKPOINTS)))
+        except Exception as error:
+            raise UserError(
+                f"{self.copies.name} still holds the later checkpoints and cannot be changed: "
+                f"{' '.join(str(error).split())[:200]} Resume would go on from them. Try it again later."
+            ) from None
+
+    def empty_trash(self, store: RunStore) -> None:
+        """Deletes the copies of what lies in the trash, which would come back otherwise. UserError when it cannot be done."""
+        thrown = {run.run_id for run in store.trashed()} - {run.run_id for run in store.list()}
+        for run_id in thrown & set(self.copies.names()) if thrown else ():
+            self.copies.remove(run_id)
+
     def bring_all(self, store: RunStore) -> None:
-        """Brings back every run that is only in the backup, but for its checkpoints: those come when it goes on."""
-        for run_id in self._missing(store):
-            self._bring(run_id, store)
+        """Brings back every run that is only in the backup, but for its checkpoints: those come when it goes on.
+
+        An app starts without them where the backup cannot be read, and says so.
+        """
+        try:
+            for run_id in self._missing(store):
+                self._bring(run_id, store)
+        except UserError as error:
+            print(f"ftui: {error} Runs that are only there are not shown.", file=sys.stderr, flush=True)
 
     def bring(self, name: str, store: RunStore) -> None:
         """Brings back the run of this name, or the only one whose name begins so, if it is only in the backup."""
@@ -101,6 +128,7 @@ class Backup:
 
     def _bring(self, run_id: str, store: RunStore) -> None:
         store.folder.mkdir(parents=True, exist_ok=True)
+        _clear(store.folder)
         with tempfile.TemporaryDirectory(prefix=".bring-", dir=store.folder) as work:
             copy = self.copies.fetch(run_id, Path(work), checkpoints=False)
             uploads = store.folder.resolve() / UPLOADS
@@ -114,14 +142,23 @@ class Backup:
             copy.rename(store.folder / run_id)
 
     def bring_checkpoints(self, run: Run) -> None:
-        """Brings the checkpoints of a run that has none, or only older ones. UserError when they cannot be had."""
+        """Brings the checkpoints of a run that has none, or only older ones. UserError when it has none and they cannot be
+        had; a run that has some goes on from those."""
         if not any(event.data.get("state") == "training" for event in run.events()):
             return
         here = run.path / CHECKPOINTS
         here.mkdir(exist_ok=True)
         newest = max(map(step_of, complete_checkpoints(here)), default=0)
-        if self.copies.newest(run.run_id) <= newest:
-            return
+        _clear(run.path)
+        try:
+            if self.copies.newest(run.run_id) > newest:
+                self._bring_checkpoints(run, here, newest)
+        except UserError as error:
+            if not newest:
+                raise
+            run.log("message", f"{error} The run goes on from the newest checkpoint here.", "warning")
+
+    def _bring_checkpoints(self, run: Run, here: Path, newest: int) -> None:
         with tempfile.TemporaryDirectory(prefix=".bring-", dir=run.path) as work:
             for checkpoint in complete_checkpoints(self.copies.fetch(run.run_id, Path(work), True) / CHECKPOINTS):
                 if step_of(checkpoint) > newest or not (here / checkpoint.name).exists():
@@ -163,6 +200,14 @@ def _moved(value: Any, uploads: Path) -> Any:
     return next((str(uploads / path) for path in _uploads(value)), value)
 
 
+def _clear(folder: Path) -> None:
+    """Deletes what a process that was killed while it fetched has left."""
+    for left in folder.glob(".bring-*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFT_SECONDS:  # another process may fetch just now
+                shutil.rmtree(left)
+
+
 class FolderCopies:
     """Copies in a folder, such as a mounted bucket."""
 
@@ -177,18 +222,26 @@ class FolderCopies:
             raise UserError(f"FTUI_BACKUP: {folder} cannot be written to: {error.strerror}.") from None
 
     def save(self, run_id: str, files: Files) -> None:
-        """Copies what is new, then removes the checkpoints that training has removed."""
+        """Copies what is new, then removes what the run has no longer."""
         copy = self.folder / run_id
         for name, path in files.items():
             if path.name == MARK and not _is_same(path, copy / name):
                 (copy / name).unlink(missing_ok=True)  # not whole while it is being replaced
         for name, path in files.items():
             _copy_whole(path, copy / name)
-        kept = {Path(name).parts[1] for name in files if name.startswith(CHECKPOINTS + "/")}
-        for checkpoint in (copy / CHECKPOINTS).glob("checkpoint-*"):
-            if checkpoint.name not in kept:
-                (checkpoint / MARK).unlink(missing_ok=True)
-                shutil.rmtree(checkpoint, ignore_errors=True)
+        gone = [path for path in copy.rglob("*") if path.is_file() and str(path.relative_to(copy)) not in files]
+        for path in sorted(gone, key=lambda path: path.name != MARK):  # first what says that a checkpoint is whole
+            path.unlink(missing_ok=True)
+        for folder in sorted((path for path in copy.rglob("*") if path.is_dir()), reverse=True):
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+
+    def remove(self, run_id: str) -> None:
+        try:
+            (self.folder / run_id / "config.yaml").unlink(missing_ok=True)  # by which it is listed
+            shutil.rmtree(self.folder / run_id)
+        except OSError as error:
+            raise UserError(f"The copy of {run_id} in {self.name} cannot be deleted: {error.strerror}.") from None
 
     def names(self) -> list[str]:
         return [path.parent.name for path in self.folder.glob("*/config.yaml")]
@@ -237,15 +290,25 @@ class HubCopies:
         from huggingface_hub import HfApi
 
         self.repository, self.name = repository, f"{repository} on the Hub"
-        self._api = HfApi()
-        with _explained(repository):
-            self._api.create_repo(repository, private=True, exist_ok=True)
-            if not self._api.repo_info(repository).private:
-                raise UserError(f"FTUI_BACKUP: {repository} is public, and a backup holds your rows. Make it private.")
+        self._api, self._is_private = HfApi(), False
+        try:
+            self._check_private()
+        except _Unreachable as error:  # perhaps not for long: each copy tries it again
+            print(f"ftui: {error}", file=sys.stderr, flush=True)
+
+    def _check_private(self) -> None:
+        if self._is_private:
+            return
+        with _explained(self.repository):
+            self._api.create_repo(self.repository, private=True, exist_ok=True)
+            self._is_private = bool(self._api.repo_info(self.repository).private)
+        if not self._is_private:
+            raise UserError(f"FTUI_BACKUP: {self.repository} is public, and a backup holds your rows. Make it private.")
 
     def save(self, run_id: str, files: Files) -> None:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+        self._check_private()
         # What is small may change while it is sent; the Hub itself passes over what it has already.
         added = [
             CommitOperationAdd(f"{run_id}/{name}", path if "/" in name else path.read_bytes())
@@ -254,9 +317,16 @@ class HubCopies:
         gone = [
             CommitOperationDelete(path)
             for path in self._paths()
-            if path.startswith(f"{run_id}/{CHECKPOINTS}/") and path.removeprefix(f"{run_id}/") not in files
+            if path.startswith(f"{run_id}/") and path.removeprefix(f"{run_id}/") not in files
         ]
         self._api.create_commit(self.repository, [*added, *gone], commit_message=f"ftui: {run_id}")
+
+    def remove(self, run_id: str) -> None:
+        from huggingface_hub import CommitOperationDelete
+
+        with _explained(self.repository):
+            gone = [CommitOperationDelete(f"{run_id}/", is_folder=True)]
+            self._api.create_commit(self.repository, gone, commit_message=f"ftui: {run_id} was deleted")
 
     def names(self) -> list[str]:
         with _explained(self.repository):
@@ -283,8 +353,13 @@ class HubCopies:
         return self._api.list_repo_files(self.repository)
 
 
+class _Unreachable(UserError):
+    """The Hub does not answer."""
+
+
 @contextmanager
 def _explained(repository: str) -> Iterator[None]:
+    from httpx2 import HTTPError
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
@@ -294,3 +369,5 @@ def _explained(repository: str) -> Iterator[None]:
             f"FTUI_BACKUP: {repository} on the Hub cannot be used: {' '.join(str(error).split())[:200]} "
             "It takes a token in HF_TOKEN that may write to it."
         ) from None
+    except HTTPError as error:
+        raise _Unreachable(f"FTUI_BACKUP: {repository} on the Hub cannot be reached: {error}.") from None

@@ -83,6 +83,8 @@ ELSEWHERE = {
 # Words that nobody is told, each with who says or reads it.
 UNSAID = {
     "ftui: run {} ended, and its folder cannot be written to: {}": "the terminal",
+    "ftui: {} Runs that are only there are not shown.": "the terminal",
+    "ftui: {} was deleted": "a commit on the Hub",
     "--set takes key=value, as in training.learning_rate=1e-4; “{}” has no “=”.": "the terminal",
     "--set {}: the config is no YAML mapping, so nothing can be set in it.": "the terminal",
     "--set {}: “{}” holds no settings of its own.": "the terminal",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ def add_runs(commands: Commands) -> None:
 
 
 def runs(options: argparse.Namespace) -> list[dict[str, Any]] | dict[str, Any]:
+    from ftui.backup import backup_of
     from ftui.history import History
     from ftui.runs import RunStore
 
@@ -36,6 +38,8 @@ def runs(options: argparse.Namespace) -> list[dict[str, Any]] | dict[str, Any]:
         print(f"{run.run_id} is back.")
         return {"run": run.run_id, "state": run.state, "path": str(run.path)}
     if options.empty_trash:
+        if backup := backup_of(os.environ.get("FTUI_BACKUP")):
+            backup.empty_trash(store)
         size = store.empty_trash()
         print(f"{size / 1e9:.2f} GB deleted for good.")
         return {"bytes": size}

@@ -92,6 +92,8 @@ def _resumed(options: argparse.Namespace, store: RunStore, backup: Backup | None
     run = store.find(options.resume)
     if options.checkpoint is not None:
         rewind(run, options.checkpoint)
+        if backup:
+            backup.follow_back(run)
     with run.held():  # the wish to stop a run that another process works on stays
         run.forget_stop()
     return run

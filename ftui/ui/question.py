@@ -54,7 +54,7 @@ class Question:
             what, run_id, step = (*wish.split(), "", "", "")[:3]
             with telling():
                 if what == "empty":
-                    self.trainer.store.empty_trash()
+                    self.trainer.empty_trash()
                 elif what == "rewind":
                     self.trainer.resume(self.trainer.store.open(run_id), int(step))
                 elif what:
