@@ -86,9 +86,13 @@ class BackgroundTrainer:
         with self._changing:
             if run.written_state == "done":
                 raise UserError(f"Run {run.run_id} is done, and a finished run is not trained again.")
+            if run.is_held and run != self._run:  # its wish to stop, and its state, are those of that work
+                raise UserError(f"Run {run.run_id} is being worked on by another process.")
             self._check_free()
             if step is not None:
                 rewind(run, step)
+                if self._backup:
+                    self._backup.follow_back(run)
             try:
                 run.forget_stop()
                 run.log("state", "Waiting to go on.", state="queued")
@@ -101,11 +105,12 @@ class BackgroundTrainer:
             return self._work_on(run)
 
     def queue(self, config: RunConfig) -> Run:
-        """A new run that begins when those before it have ended; at once if there are none. In a queue that rests it
-        waits with the others."""
+        """A new run that begins when those before it have ended; at once if there are none. In a queue that rests, and
+        beside a run of another process, it waits until somebody starts the queue."""
         with self._changing:
+            is_busy = self._is_working or self._waiting or self.at_work
             run = self._create(config)
-            if self._is_working or self._waiting:
+            if is_busy:
                 self._waiting.append(run)
                 return run
             return self._work_on(run)
@@ -193,6 +198,19 @@ class BackgroundTrainer:
                 self._waiting.remove(run)
                 self._store.trash(run)
 
+    def restore(self, run: Run) -> None:
+        """Brings a run back from the trash; one that never began waits again."""
+        with self._changing:
+            restored = self._store.restore(run.run_id)
+            if restored.written_state == "queued":
+                self._waiting.append(restored)
+
+    def empty_trash(self) -> None:
+        """Deletes what is in the trash for good, in the backup as well. UserError where that cannot be done."""
+        if self._backup:
+            self._backup.empty_trash(self._store)
+        self._store.empty_trash()
+
     def evaluate(self, run: Run, step: int | None = None) -> None:
         """Compares a run with its base once more, or its checkpoint of `step`. UserError while something works."""
         with self._changing:
@@ -226,7 +244,7 @@ class BackgroundTrainer:
     def _check_free(self) -> None:
         if self._lease.trouble:
             raise UserError(self._lease.trouble)
-        if self._is_working and self._run:
+        if self._run:
             raise UserError(
                 f"Run {self._run.run_id} is still at work. Stop it first, wait until it is done, or queue this one."
             )
@@ -247,7 +265,10 @@ class BackgroundTrainer:
         """Does the work at hand, then carries out the runs in the queue."""
         be_nice()
         while run := self._run:
-            work(run)
+            try:
+                work(run)
+            except BaseException as error:  # not even that could be written down: the queue goes on
+                print(f"ftui: run {run.run_id} ended, and its folder cannot be written to: {error}", flush=True)
             work = self._carry_out
             with self._changing:
                 self._run = self._next()
@@ -259,8 +280,8 @@ class BackgroundTrainer:
             carry_out(run, self._lease, backup=self._backup)
             if run.discarded:
                 self._store.trash(run)
-        except BaseException as error:  # the lock is taken, or the failure could not even be written: the queue goes on
-            _log_end(run, error)
+        except BaseException as error:  # the lock or the accelerator is taken, or the failure could not be written
+            run.end("interrupted", str(error), "error")
 
 
 def _evaluate(run: Run, lease: Lease, step: int | None) -> None:
@@ -275,13 +296,6 @@ def _evaluate(run: Run, lease: Lease, step: int | None) -> None:
         run.log("message", explain_failure(error), "error")
     finally:
         release_memory()
-
-
-def _log_end(run: Run, error: BaseException) -> None:
-    try:
-        run.end("interrupted", str(error), "error")
-    except OSError:
-        print(f"ftui: run {run.run_id} ended, and its folder cannot be written to: {error}", flush=True)
 
 
 def be_nice() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -29,6 +30,7 @@ STICKY = (
     "cublas_status_execution_failed",
     "cudnn_status_execution_failed",
 )
+LISTENING_SECONDS = 0.5
 POISONED = (
     "The GPU has failed in a way that this process cannot mend, and takes no more work from it. What was saved is kept: "
     "restart ftui, then Resume goes on from the newest checkpoint."
@@ -136,7 +138,7 @@ def release_memory() -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """On a GPU, or on a CPU, where torch's allocator raises a plain RuntimeError."""
-    texts = ("can't allocate memory", "out of memory", "bad alloc")
+    texts = ("can't allocate memory", "out of memory", "bad_alloc", "bad alloc", "alloc_failed")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error).lower() for text in texts)
     )
@@ -167,17 +169,22 @@ class Lease:
         self._give_way.append(give_way)
 
     @contextmanager
-    def held_by(self, holder: str, timeout: float = 0, is_run: bool = True) -> Iterator[None]:
+    def held_by(
+        self, holder: str, timeout: float = 0, is_run: bool = True, listen: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
         """Holds the accelerator within the block. UserError names the one who has it, after `timeout` seconds, or the
-        trouble that only a restart ends."""
-        if self.trouble:
-            raise UserError(self.trouble)
-        if not self._lock.acquire(timeout=timeout) if timeout else not self._lock.acquire(blocking=False):
-            raise UserError(
-                f"The accelerator is busy: {self.holder or 'another task'}. Wait until it is done, or stop it."
-            )
+        trouble that only a restart ends. `listen` is called while one waits, and may raise."""
+        until = time.monotonic() + timeout
+        while not self._lock.acquire(timeout=min(LISTENING_SECONDS, max(0, until - time.monotonic()))):
+            listen()
+            if time.monotonic() >= until:
+                raise UserError(
+                    f"The accelerator is busy: {self.holder or 'another task'}. Wait until it is done, or stop it."
+                )
         self.holder = holder
         try:
+            if self.trouble:
+                raise UserError(self.trouble)
             for give_way in self._give_way if is_run else ():
                 give_way()
             yield

@@ -30,7 +30,7 @@ from ftui.proof import merge_and_prove
 from ftui.ranks import ALONE, Ranks, is_lost_rank
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
-from ftui.train import Way, check_possible, checkpoint_at, complete_checkpoints, train
+from ftui.train import Way, check_possible, checkpoint_at, complete_checkpoints, step_of, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,8 +60,12 @@ def carry_out(run: Run, lease: Lease, ranks: Ranks = ALONE, backup: Backup | Non
             raise UserError(
                 f"Run {run.run_id} is done, and a finished run is not trained again. Start a new one with its config."
             )
-        with _copied(run, backup) as saved, lease.held_by(f"run {run.run_id}", timeout=REPLY_SECONDS):
-            _carry_out(run, lease, ranks, saved)
+        try:
+            holder = f"run {run.run_id}"
+            with _copied(run, backup) as saved, lease.held_by(holder, REPLY_SECONDS, listen=lambda: _check_wanted(run)):
+                _carry_out(run, lease, ranks, saved)
+        except Stopped:  # while it waited for the accelerator
+            _end_early(run)
     return run.written_state
 
 
@@ -117,6 +121,11 @@ def _carry_out(run: Run, lease: Lease, ranks: Ranks, saved: Callable[[], None]) 
         release_memory()
 
 
+def _check_wanted(run: Run) -> None:
+    if run.stop_wanted:
+        raise Stopped
+
+
 def _end_early(run: Run, steps: int | None = None, is_one_of_several: bool = False) -> None:
     """The last state of a run that was asked to stop: what is kept, and how it goes on.
 
@@ -127,6 +136,9 @@ def _end_early(run: Run, steps: int | None = None, is_one_of_several: bool = Fal
     if run.discarding:
         return run.end("stopped", "Stopped and thrown away; it lies in the trash.", "warning")
     if not run.adapter_dir.is_dir():
+        if checkpoint := next(iter(complete_checkpoints(run.path / "checkpoints")), None):
+            kept = f"Stopped. The checkpoint of step {step_of(checkpoint)} is kept: resume, or chat with it."
+            return run.end("stopped", kept, "warning")
         return run.end("stopped", "Stopped before training began; nothing was learned.", "warning")
     after = f" after {steps} steps" if steps is not None else ""
     run.end(
@@ -350,7 +362,7 @@ def report_name(step: int | None) -> str:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What `train --json` prints (design 4.1)."""
+    """What `train --json` prints."""
     saved = next((event.data for event in reversed(run.events()) if "train_loss" in event.data), {})
     report, proof = run.read_json("report.json"), run.read_json("proof.json")
     return {

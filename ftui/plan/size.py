@@ -25,7 +25,9 @@ class Dimensions(NamedTuple):
         """UserError where the config is not that of a plain decoder."""
         text = model_config.get("text_config") or model_config
         if any(text.get(key) for key in ("num_local_experts", "num_experts", "n_routed_experts")):
-            raise UserError("The plan does not know mixtures of experts; rehearse the run instead.")
+            raise UserError(
+                "The plan does not know mixtures of experts, so nothing says beforehand whether this run fits."
+            )
         try:
             hidden = text.get("hidden_size") or text["n_embd"]
             layers = text.get("num_hidden_layers") or text["n_layer"]
@@ -36,9 +38,7 @@ class Dimensions(NamedTuple):
             tied = text.get("tie_word_embeddings", model_config.get("tie_word_embeddings", "n_embd" in text))
             vocabulary = text["vocab_size"]
         except (KeyError, TypeError, ZeroDivisionError):
-            raise UserError(
-                "The plan cannot be made: config.json does not say how large the model is. Rehearse the run instead."
-            ) from None
+            raise UserError("The plan cannot be made: config.json does not say how large the model is.") from None
         matrices = {
             "q_proj": (hidden, query),
             "k_proj": (hidden, key),

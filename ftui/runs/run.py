@@ -170,10 +170,17 @@ class Run:
 
     @property
     def written_state(self) -> str:
-        states = (
-            event.data["state"] for event in reversed(self.tail()) if event.type == "state" and "state" in event.data
-        )
-        return next(states, "queued")
+        return self._last_state.get("state", "queued")
+
+    @property
+    def waits(self) -> bool:
+        """Whether it was put into a queue, and nothing was written since; a run whose events are lost was not."""
+        return self._last_state.get("state") == "queued"
+
+    @property
+    def _last_state(self) -> dict[str, Any]:
+        """What the last state event holds; nothing where there is none."""
+        return next((event.data for event in reversed(self.tail()) if event.type == "state"), {})
 
     @property
     def is_held(self) -> bool:
@@ -235,7 +242,7 @@ class Run:
     @property
     def discarded(self) -> bool:
         """Whether the run ended because somebody threw it away; its place is the trash."""
-        return any(event.data.get("discarded") for event in self.tail()[-1:])
+        return bool(self._last_state.get("discarded"))
 
     @property
     def _stop_reason(self) -> str:

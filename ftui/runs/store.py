@@ -137,7 +137,7 @@ class RunStore:
 
         One that had begun once and was to go on is not among them: it reads "interrupted" again.
         """
-        left = [run for run in reversed(self.list()) if run.written_state == "queued" and not run.is_held]
+        left = [run for run in reversed(self.list()) if run.waits and not run.is_held]
         begun = [run for run in left if any(event.data.get("state") in WORKING for event in run.events())]
         for run in begun:
             run.end("interrupted", "ftui ended before this run went on. What it saved is kept.", "warning")
@@ -154,10 +154,9 @@ class RunStore:
             write_whole(self.folder / QUEUE, "".join(f"{run.run_id}\n" for run in waiting))
 
     def working(self) -> Run | None:
-        """The run that somebody works on now, else the one that has waited longest."""
+        """The run that somebody works on now, or is about to: it holds its lock."""
         runs = self.list()
-        waiting = (run for run in reversed(runs) if run.state == "queued")
-        return next((run for run in runs if run.state in WORKING), None) or next(waiting, None)
+        return next((run for run in runs if run.state in WORKING or run.waits and run.is_held), None)
 
 
 def folder_size(folder: Path) -> int:
@@ -204,5 +203,4 @@ def _stamp(names: Sequence[str], now: datetime) -> str:
 
 
 def _slug(config: RunConfig) -> str:
-    first = config.dataset.path if isinstance(config.dataset.path, str) else config.dataset.path[0]
-    return re.sub(r"[^a-z0-9]+", "-", Path(first).stem.lower()).strip("-")[:24] or "run"
+    return re.sub(r"[^a-z0-9]+", "-", Path(config.dataset.paths[0]).stem.lower()).strip("-")[:24] or "run"

@@ -30,7 +30,7 @@ def act_at_once(live: Live, trainer: BackgroundTrainer) -> None:
         (buttons.resume, trainer.resume),
         (buttons.stop, Run.stop),
         (buttons.evaluate, trainer.evaluate),
-        (buttons.restore, lambda run: shelf.store.restore(run.run_id)),
+        (buttons.restore, trainer.restore),
     ]
     for button, act in acts:
         button.click(carried_out(act), live.asked, **QUIET).success(**live.anew)

@@ -6,8 +6,8 @@ PLAN = {
     "Each step goes through the model in passes of up to {tokens} tokens; {words}.": "Cada paso recorre el modelo en pasadas de hasta {tokens} tokens; {words}.",
     "{recomputed} of {layers} layers recompute theirs": "{recomputed} de {layers} capas recalculan sus activaciones",
     "no layer recomputes its activations": "ninguna capa recalcula sus activaciones",
-    "The plan does not know mixtures of experts; rehearse the run instead.": "El plan no conoce las mezclas de expertos; ensaya el entrenamiento.",
-    "The plan cannot be made: config.json does not say how large the model is. Rehearse the run instead.": "No se puede hacer el plan: config.json no dice el tamaño del modelo. Ensaya el entrenamiento.",
+    "The plan does not know mixtures of experts, so nothing says beforehand whether this run fits.": "El plan no conoce las mezclas de expertos, así que nada dice de antemano si este entrenamiento cabe.",
+    "The plan cannot be made: config.json does not say how large the model is.": "No se puede hacer el plan: config.json no dice el tamaño del modelo.",
     # what it rests on
     "An estimate by arithmetic, nothing was run: {share} of {speed} TFLOP/s ({device}, {cores} cores) while training; loading, answers, checks and merging by rules of thumb. A rehearsal measures it.": "Una estimación aritmética, no se ejecutó nada: el {share} de {speed} TFLOP/s ({device}, {cores} núcleos) al entrenar; carga, respuestas, controles y fusión por regla general. Un ensayo lo mide.",
     "Measured: {steps} steps on this machine, the longest first ({rate} tokens a second), loading, reading and writing. Merging is an estimate.": "Medido: {steps} pasos en esta máquina, los más largos primero ({rate} tokens por segundo), carga, lectura y escritura. La fusión es una estimación.",

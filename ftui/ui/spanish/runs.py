@@ -51,6 +51,7 @@ RUNS = {
     # how it ends
     "Done: trained and merged. Nothing was compared, because evaluation.limit or split.test leaves no test rows.": "Terminado: entrenado y fusionado. No se comparó nada, porque evaluation.limit o split.test no dejan filas de prueba.",
     "Stopped and thrown away; it lies in the trash.": "Parado y descartado; está en la papelera.",
+    "Stopped. The checkpoint of step {step} is kept: resume, or chat with it.": "Parado. Se conserva el punto de control del paso {step}: reanuda o chatea con él.",
     "Stopped before training began; nothing was learned.": "Parado antes de empezar a entrenar; no se aprendió nada.",
     "Stopped{more}. What was learned is kept in the adapter: chat with it, merge it, or resume.": "Parado{more}. Lo aprendido queda en el adaptador: chatea con él, fusiónalo o continúa.",
     "after {steps} steps": "tras {steps} pasos",
@@ -92,6 +93,10 @@ RUNS = {
     "The checkpoint was brought back from {words}.": "El punto de control se recuperó de {words}.",
     "the folder {name}": "la carpeta {name}",
     "{repository} on the Hub": "{repository} en el Hub",
+    "{words} still holds the later checkpoints and cannot be changed: {what} Resume would go on from them. Try it again later.": "{words} conserva los puntos de control posteriores y no se puede cambiar: {what} Al reanudar se seguiría desde ellos. Inténtalo más tarde.",
+    "The copy of {run} in {words} cannot be deleted: {reason}.": "No se puede borrar la copia de {run} en {words}: {reason}.",
+    "FTUI_BACKUP: {repository} on the Hub cannot be reached: {what}.": "FTUI_BACKUP: no se llega a {repository} en el Hub: {what}.",
+    "{error} The run goes on from the newest checkpoint here.": "{error} El entrenamiento sigue desde el punto de control más nuevo de aquí.",
     "FTUI_BACKUP: {folder} cannot be written to: {reason}.": "FTUI_BACKUP: no se puede escribir en {folder}: {reason}.",
     "FTUI_BACKUP: {repository} is public, and a backup holds your rows. Make it private.": "FTUI_BACKUP: {repository} es público, y una copia de seguridad contiene tus filas. Hazlo privado.",
     "FTUI_BACKUP: {repository} on the Hub cannot be used: {what} It takes a token in HF_TOKEN that may write to it.": "FTUI_BACKUP: no se puede usar {repository} en el Hub: {what} Hace falta en HF_TOKEN un token que pueda escribir en él.",
