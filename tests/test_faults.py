@@ -34,7 +34,7 @@ from ftui.train import complete_checkpoints
 from ftui.train.checkpoints import step_of
 from ftui.train.coach import advice
 from ftui.train.reporter import Reporter
-from ftui.train.room import SHORTEST, shorten_rows, split_rows
+from ftui.train.room import SHORTEST, Room, shorten_rows, split_rows
 from ftui.ui.train_tab.live import shown_run
 from tests import tiny
 from tests.sittings import Nursery, Sitting
@@ -265,6 +265,27 @@ def test_a_loss_that_is_not_a_number_ends_the_run_at_the_last_good_checkpoint(lo
     assert (run.adapter_dir / "adapter_model.safetensors").is_file()
 
 
+def test_an_adapter_that_is_not_a_number_is_no_checkpoint_although_no_loss_was_looked_at(values, store, monkeypatch):
+    import torch
+
+    from ftui.train.trainer import Trainer
+
+    values["training"] |= {"max_steps": 8, "eval_steps": 2, "logging_steps": 10}
+    values["split"] |= {"validation": 0}
+    learn = Trainer.training_step
+
+    def poisoned(self, model, inputs, *arguments):
+        if self.state.global_step == 4:
+            next(p for p in model.parameters() if p.requires_grad).data.fill_(torch.nan)
+        return learn(self, model, inputs, *arguments)
+
+    monkeypatch.setattr(Trainer, "training_step", poisoned)
+    run = store.create(RunConfig.parse(values))
+    assert carry_out(run, Lease()) == "failed"
+    assert "not a number at step 6" in run.events()[-1].message and "step 4" in run.events()[-1].message
+    assert [step_of(path) for path in complete_checkpoints(run.path / "checkpoints")] == [4, 2]
+
+
 @pytest.mark.true
 def test_a_disk_that_is_full_at_a_checkpoint_loses_nothing_before_it(longer, store, monkeypatch):
     from ftui.train import trainer
@@ -335,6 +356,39 @@ def test_a_shutdown_saves_the_run_and_it_goes_on_later(longer, store):
     trainer.resume(run)
     assert _ended(run) == "done"
     assert sorted(losses(run)) == list(range(1, STEPS + 1))
+
+
+@pytest.mark.parametrize("within, passes, kept", [("a check", 1, 3), ("a step", 18, 4)])
+def test_a_shutdown_in_the_middle_of_a_check_or_a_step_saves_what_was_learned_before_it(
+    values, store, monkeypatch, within, passes, kept
+):
+    """Four rows a step and four to check go through one by one: the 18th pass of all is the second of step 5."""
+    from trl import SFTTrainer
+
+    values["training"] |= {"max_steps": STEPS, "eval_steps": 3, "per_device_train_batch_size": 1}
+    values["training"] |= {"gradient_accumulation_steps": 4}
+    longer = RunConfig.parse(values | {"lora": {"r": 8, "lora_dropout": 0.1}})
+    monkeypatch.setattr("ftui.train.build.Room", lambda tokens, may_shorten: Room(1, may_shorten))
+    whole, run = store.create(longer), store.create(longer)
+    assert carry_out(whole, Lease()) == "done"
+    compute, gone = SFTTrainer.compute_loss, []
+
+    def stopped_midway(self, model, *arguments, **options):
+        if model.training == (within == "a step"):
+            gone.append(1)
+        if len(gone) == passes:
+            run.stop("shutdown")
+        return compute(self, model, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SFTTrainer, "compute_loss", stopped_midway)
+        assert carry_out(run, Lease()) == "interrupted", run.events()[-1].message
+    assert len(gone) == passes, "nothing more was computed"
+    assert step_of(complete_checkpoints(run.path / "checkpoints")[0]) == max(losses(run)) == kept
+    assert carry_out(run, Lease()) == "done"
+    expected, found = losses(whole), losses(run)
+    assert sorted(found) == sorted(expected)
+    assert max(abs(found[step] - expected[step]) for step in expected) < 1e-4
 
 
 def test_a_shutdown_does_not_begin_with_the_run_that_waits(longer, store):
@@ -421,6 +475,53 @@ def test_a_run_stops_early_when_validation_no_longer_falls(values, store):
     run = store.create(RunConfig.parse(values))
     carry_out(run, Lease())
     assert max(losses(run)) < 40
+
+
+def test_a_run_that_moved_to_another_machine_after_its_last_step_keeps_its_best_adapter(
+    values, store, tmp_path, monkeypatch
+):
+    from safetensors.torch import load_file
+
+    from ftui.train.trainer import Trainer
+
+    values["training"] |= {"max_steps": 6, "eval_steps": 2}
+    run = store.create(RunConfig.parse(values))
+    log = Reporter.log
+
+    def overfitting(self, state, logs):
+        if "eval_loss" in logs:
+            logs["eval_loss"] = float(state.global_step)
+        log(self, state, logs)
+
+    monkeypatch.setattr(Reporter, "log", overfitting)
+    monkeypatch.setattr(Trainer, "_determine_best_metric", _by_step(Trainer._determine_best_metric))
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_finalize_training", _dying)
+        with pytest.raises(Killed):
+            carry_out(run, Lease())
+    moved = Run(Path(shutil.move(run.path, tmp_path / "elsewhere")))
+    assert carry_out(moved, Lease()) == "done", moved.events()[-1].message
+    best = load_file(moved.path / "checkpoints" / "checkpoint-2" / "adapter_model.safetensors")
+    kept = load_file(moved.adapter_dir / "adapter_model.safetensors")
+    assert all(kept[name].equal(best[name]) for name in best)
+
+
+def _by_step(determine: Callable) -> Callable:
+    """The first check is the best one."""
+
+    def by_step(self, metrics, trial):
+        return determine(self, metrics | {"eval_loss": float(self.state.global_step)}, trial)
+
+    return by_step
+
+
+def test_early_stopping_may_be_switched_on_between_two_sittings(values, store, monkeypatch):
+    values["training"] |= {"max_steps": 6, "eval_steps": 2}
+    without = RunConfig.parse(values | {"evaluation": {"early_stopping_patience": 0, "limit": 0}})
+    run = store.create(without)
+    killed_at(run, 3, monkeypatch)
+    run.write("config.yaml", RunConfig.parse(values | {"evaluation": {"limit": 0}}).to_yaml())
+    assert carry_out(Run(run.path), Lease()) == "done", run.events()[-1].message
 
 
 @pytest.mark.parametrize(
