@@ -14,12 +14,14 @@ import pytest
 import yaml
 
 from ftui import backup as backup_module
+from ftui.background import BackgroundTrainer
 from ftui.backup import Backup, FolderCopies, backup_of
 from ftui.config import RunConfig
 from ftui.device import Lease
 from ftui.errors import UserError
 from ftui.loop import carry_out
 from ftui.runs import Run, RunStore
+from ftui.train import rewind
 from ftui.train.checkpoints import complete_checkpoints, mark_complete, step_of
 from ftui.web import build_app
 from tests.fake_hub import READER, WRITER, FakeHub
@@ -355,3 +357,68 @@ def test_what_cannot_be_a_backup_on_the_hub_is_told(hub, tmp_path):
     assert "HF_TOKEN" in on_the_hub(hub, tmp_path, None).stderr
     hub.publish("ana/backup", {".gitattributes": b""})
     assert "public" in on_the_hub(hub, tmp_path, WRITER).stderr
+
+
+def test_a_way_back_to_an_older_checkpoint_is_one_in_the_backup_as_well(run, store, backup):
+    with backup.following(run):
+        pass
+    run.end("stopped", "Stopped.")
+    rewind(run, 3)
+    backup.follow_back(run)
+    assert backup.copies.newest(run.run_id) == 3
+    backup.bring_checkpoints(run)
+    assert list(whole_steps(run.path)) == [3]
+
+
+def test_what_is_deleted_for_good_does_not_come_back_from_the_backup(run, store, backup):
+    with backup.following(run):
+        pass
+    other = store.create(run.config)
+    with backup.following(other):
+        pass
+    store.trash(run)
+    BackgroundTrainer(store, Lease(), backup).empty_trash()
+    assert backup.copies.names() == [other.run_id] and not store.trashed()
+    backup.bring_all(store)
+    assert [each.run_id for each in store.list()] == [other.run_id]
+
+
+def test_a_run_that_has_its_checkpoint_here_goes_on_although_the_backup_cannot_be_read(run, backup, monkeypatch):
+    def unreachable(*arguments):
+        raise UserError("The Hub cannot be reached.")
+
+    monkeypatch.setattr(backup.copies, "newest", unreachable)
+    backup.bring_checkpoints(run)
+    assert run.events()[-1].message.endswith("The run goes on from the newest checkpoint here.")
+    shutil.rmtree(run.path / "checkpoints")
+    with pytest.raises(UserError, match="cannot be reached"):
+        backup.bring_checkpoints(run)
+
+
+def test_a_discarded_run_is_known_as_such_although_its_backup_failed_after_its_end(run):
+    run.stop("discard")
+    run.end("stopped", "Stopped and thrown away; it lies in the trash.")
+    run.log("message", "The backup failed.", "warning")
+    assert run.discarded
+
+
+def test_what_a_killed_fetch_left_is_cleared_away_and_one_that_goes_on_is_not(run, store, backup):
+    with backup.following(run):
+        pass
+    old, new = store.folder / ".bring-old", store.folder / ".bring-new"
+    for left in (old, new):
+        left.mkdir()
+    os.utime(old, (0, 0))
+    shutil.rmtree(run.path)
+    backup.bring_all(store)
+    assert not old.exists() and new.exists() and store.list()
+
+
+@pytest.mark.true
+def test_an_app_starts_without_the_hub_and_its_backup_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
+    backup = backup_of("hub:somebody/runs")
+    backup.bring_all(RunStore(tmp_path))
+    said = capsys.readouterr().err
+    assert "somebody/runs on the Hub cannot be reached" in said and "not shown" in said

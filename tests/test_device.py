@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -125,6 +126,26 @@ def test_a_run_waits_for_a_reply_that_is_being_written():
     with lease.held_by("run 7", timeout=10):
         assert lease.holder == "run 7"
     chat.join()
+
+
+def test_a_run_that_waited_for_what_poisoned_the_gpu_does_not_begin_on_it():
+    lease, waiting = Lease(), threading.Event()
+
+    def reply() -> None:
+        with suppress(RuntimeError), lease.held_by("the chat", is_run=False):
+            waiting.wait()
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    chat = threading.Thread(target=reply)
+    chat.start()
+    with pytest.raises(UserError, match="restart ftui"), lease.held_by("run 7", timeout=10, listen=waiting.set):
+        raise AssertionError("it began")
+    chat.join()
+
+
+@pytest.mark.parametrize("said", ["CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", "std::bad_alloc"])
+def test_a_library_that_gets_no_memory_is_out_of_memory(said):
+    assert device.is_out_of_memory(RuntimeError(said)) and not device.is_poisoned(RuntimeError(said))
 
 
 def test_memory_is_that_of_the_machine_or_less():

@@ -469,6 +469,84 @@ def test_a_run_that_waits_is_resumed_out_of_the_queue_and_carried_out_once(confi
     assert [event.data.get("state") for event in run.events()].count("training") == 1
 
 
+def test_a_run_is_not_begun_beside_one_of_another_process_but_waits_until_somebody_starts_the_queue(config, store):
+    elsewhere, trainer = RunStore(store.folder).create(config), BackgroundTrainer(store, Lease())
+    with elsewhere.held():
+        elsewhere.log("state", "Learning.", state="training")
+        run = trainer.queue(config)
+        assert trainer.waiting == [run] and trainer.rests and trainer.at_work.run_id == elsewhere.run_id
+        with pytest.raises(UserError, match="another process"):
+            trainer.go_on()
+    assert run.state == "queued"
+
+
+def test_a_waiting_run_that_comes_back_from_the_trash_waits_again_and_bars_no_other(config, store):
+    trainer = BackgroundTrainer(store, Lease())
+    run = store.create(config)
+    store.trash(run)
+    trainer.restore(store.trashed()[0])
+    assert [each.run_id for each in trainer.waiting] == [run.run_id] and trainer.at_work is None
+    other = store.create(config)
+    assert trainer.at_work is None, "nobody holds it"
+    (other.path / "events.jsonl").unlink()
+    assert store.left_waiting() == trainer.waiting, "what lost its events was not put into a queue"
+
+
+def test_a_run_that_another_process_works_on_is_not_resumed_and_keeps_its_state_and_its_stop(config, store):
+    run, trainer = store.create(config), BackgroundTrainer(store, Lease())
+    run.end("stopped", "Stopped.")
+    with Run(run.path).held():
+        run.stop()
+        with pytest.raises(UserError, match="another process"):
+            trainer.resume(run)
+        assert run.stop_wanted
+    assert run.state == "stopped"
+
+
+def test_a_comparison_that_cannot_even_be_written_down_leaves_the_trainer_free(run_to_change, monkeypatch, capsys):
+    def read_only(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    store = RunStore(run_to_change.path.parent)
+    trainer, run = BackgroundTrainer(store, Lease()), store.list()[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "log", read_only)
+        patch.setattr(Run, "held", read_only)
+        trainer.evaluate(run)
+        _when_free(lambda: trainer.queue(run.config) if trainer.at_work else run)
+        trainer._thread.join(10)
+    assert "cannot be written to" in capsys.readouterr().out
+    assert trainer._run is None
+
+
+def test_a_run_that_waits_for_a_reply_hears_a_stop(config, store):
+    lease, run = Lease(), store.create(config)
+    with lease.held_by("the chat", is_run=False):
+        working = threading.Thread(target=carry_out, args=(run, lease))
+        working.start()
+        while not run.is_held:
+            time.sleep(0.01)
+        run.stop()
+        working.join(10)
+        assert not working.is_alive()
+    assert run.state == "stopped"
+
+
+def test_a_run_that_is_stopped_before_it_goes_on_says_which_checkpoint_is_kept(longer, store, monkeypatch):
+    run = store.create(longer)
+    killed_at(run, 5, monkeypatch)
+    real = Run.log
+
+    def stopped_at_once(self, type, message="", level="info", **data):
+        real(self, type, message, level, **data)
+        if data.get("state") == "preparing":
+            self.stop()
+
+    monkeypatch.setattr(Run, "log", stopped_at_once)
+    assert carry_out(run, Lease()) == "stopped"
+    assert "The checkpoint of step 3 is kept" in run.events()[-1].message
+
+
 def test_a_run_stops_early_when_validation_no_longer_falls(values, store):
     values["training"] |= {"max_steps": 40, "eval_steps": 2, "learning_rate": 0.5}
     values["evaluation"] |= {"early_stopping_patience": 2}
