@@ -318,3 +318,51 @@ def test_recomputing_activations_gives_the_same_losses(config, store):
         run, _ = run_training(config.model_copy(update={"training": training}), store)
         losses.append([row["loss"] for row in run.metrics() if row["loss"] is not None])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_other_gpus_beside_the_one_that_a_run_takes_are_left_alone(build, monkeypatch):
+    from trl import SFTConfig
+
+    begin = SFTConfig.__post_init__
+
+    def on_four_gpus(arguments) -> None:
+        begin(arguments)
+        assert arguments.device
+        arguments._n_gpu = 4
+
+    monkeypatch.setattr(SFTConfig, "__post_init__", on_four_gpus)
+    trainer, _, _ = build()
+    assert trainer.args._n_gpu == 1, "trl refuses a model that transformers would replicate"
+
+
+def test_a_step_that_runs_out_of_memory_twice_keeps_the_gradient_of_the_batch_before_it(build, monkeypatch):
+    from trl import SFTTrainer
+
+    trainer, _, _ = build(training={"gradient_accumulation_steps": 2})
+    trainer.tell, trainer.current_gradient_accumulation_steps = lambda said: None, 2
+    first, second = [
+        trainer._prepare_inputs(batch) for _, batch in zip(range(2), trainer.get_train_dataloader(), strict=False)
+    ]
+    items = sum((batch["labels"] != IGNORED).sum() for batch in (first, second))
+    compute, calls = SFTTrainer.compute_loss, []
+
+    def hungry(self, *arguments, **options):
+        calls.append(1)
+        if lacks(len(calls)):
+            raise RuntimeError("CUDA out of memory.")
+        return compute(self, *arguments, **options)
+
+    def gradients() -> dict:
+        trainer.model.zero_grad()
+        trainer.training_step(trainer.model, dict(first), items)
+        calls.clear()
+        trainer.training_step(trainer.model, dict(second), items)
+        return {name: parameter.grad.clone() for name, parameter in trained_parameters(trainer).items()}
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", hungry)
+    disturb_adapter(trainer)
+    lacks = lambda call: False  # noqa: E731
+    plain = gradients()
+    lacks = lambda call: call in (1, 3)  # noqa: E731  whole; then the second half, after the first half was learned
+    found = gradients()
+    assert all(found[name].allclose(plain[name], atol=2e-3) for name in plain)
