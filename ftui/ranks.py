@@ -82,7 +82,7 @@ def join_ranks() -> Ranks:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         if share_base:
             raise UserError(
-                "One process has nobody to share a base with. Leave --use_fsdp away, or start more processes."
+                "One process has nobody to share a base with. Leave --use_fsdp out, or start more processes."
             )
         return ALONE
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
@@ -97,7 +97,7 @@ def join_ranks() -> Ranks:
         os.environ |= FOR_FSDP
     state = PartialState(cpu=this_device().kind == "cpu", timeout=PATIENCE)
     if share_base and state.distributed_type == DistributedType.MULTI_CPU:
-        raise UserError("Only GPUs can share a base. Leave --use_fsdp away: each process then holds the whole base.")
+        raise UserError("Only GPUs can share a base. Leave --use_fsdp out: each process then holds the whole base.")
     return Ranks(state.process_index, state.num_processes, share_base)
 
 
@@ -112,8 +112,8 @@ def _launch_others() -> None:
         return
     if this_device().kind != "cpu":
         raise UserError(
-            "The launcher was asked for several processes, but this machine has one GPU. Give --num_processes 1, or leave "
-            "`accelerate launch` away."
+            "The launcher was asked for several processes, but this machine has one GPU. Give --num_processes 1, or start "
+            "ftui without `accelerate launch`."
         )
     import psutil
 

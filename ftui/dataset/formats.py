@@ -97,7 +97,7 @@ def _read_parquet(path: Path, name: str, reading: Reading) -> Iterator[pa.Table]
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
                 yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError):
-        raise UserError(f"{name} is no Parquet file, or it is damaged. Export or upload it again.") from None
+        raise UserError(f"{name} is not a Parquet file, or it is damaged. Export or upload it again.") from None
 
 
 def _read_arrow(path: Path, name: str, reading: Reading) -> Iterator[pa.Table]:
@@ -113,7 +113,7 @@ def _read_arrow(path: Path, name: str, reading: Reading) -> Iterator[pa.Table]:
             for batch in batches:
                 yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError):
-        raise UserError(f"{name} is no Arrow file, or it is damaged. Save it again, or upload it as Parquet.") from None
+        raise UserError(f"{name} is not an Arrow file, or it is damaged. Save it again, or upload it as Parquet.") from None
 
 
 def _read_sheet(path: Path, name: str, reading: Reading) -> Iterator[dict | BrokenRow | Note]:
@@ -128,7 +128,7 @@ def _read_sheet(path: Path, name: str, reading: Reading) -> Iterator[dict | Brok
     except UserError:
         raise
     except Exception:  # openpyxl lets through whatever its parsers raise: KeyError, ValueError, ParseError, …
-        raise UserError(f"{name} is no Excel workbook, or it is damaged. Save it as .xlsx or .csv again.") from None
+        raise UserError(f"{name} is not an Excel workbook, or it is damaged. Save it as .xlsx or .csv again.") from None
     try:
         if reading.sheet and reading.sheet not in book.sheetnames:
             raise UserError(f"{name} has no sheet “{reading.sheet}”. Its sheets are: {', '.join(book.sheetnames)}.")

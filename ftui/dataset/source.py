@@ -102,7 +102,7 @@ class DatasetSource(Settings):
 
     def _read_file(self, path: Path, name: str) -> Iterator[Part]:
         if not path.is_file():
-            raise UserError(f"{name} is no file that can be read. Name a file, a folder or a Hub data set.")
+            raise UserError(f"{name} is not a file that can be read. Name a file, a folder or a Hub data set.")
         yield from read(path, name, Reading(self.records, self.sheet, self.text_unit))
 
     def _read_folder(self, folder: Path, shown: str) -> Iterator[Part]:
@@ -177,7 +177,7 @@ def _is_remote(path: str) -> bool:
 
 def _nothing_at(shown: str) -> UserError:
     return UserError(
-        f"There is no file or folder “{shown}”, and it is no Hub id such as owner/name. Check how it is written."
+        f"There is no file or folder “{shown}”, and it is not a Hub id such as owner/name. Check how it is written."
     )
 
 

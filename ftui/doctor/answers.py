@@ -193,7 +193,7 @@ def _capitals(rows: Rows, numbers: np.ndarray, sides: list[tuple[str, str, pa.Ch
             "capitals",
             loud,
             f"{said} are written in capitals. Models have read little of that and do worse with it: "
-            "write them in small letters, unless they will be asked so.",
+            "write them in small letters, unless people will write to the model that way.",
             mend(rows, loud, "Write in small letters", lower),
         )
 
@@ -215,8 +215,8 @@ def _blank_first(
         yield from warning(
             "blank_first",
             found,
-            "{rows}: the answer begins with a blank, so the model learns to begin with one. Leave it away.",
-            mend(rows, found, "Leave the blank away", strip),
+            "{rows}: the answer begins with a blank, so the model learns to begin with one. Leave it out.",
+            mend(rows, found, "Leave the blank out", strip),
         )
 
 
@@ -236,12 +236,12 @@ def _boilerplate(
     mark = _MARK.search(ends)
     if side == "prompt":
         begins, long_end = (text if len(text.split()) > 3 else "" for text in (begins, ends))
-        sentence = "All prompts {words}. Who asks the model later has to write it, too: leave it away in the rows, and say it in the template instead."
+        sentence = "All prompts {words}. Whoever asks the model later has to write it, too: leave it out of the rows, and say it in the template instead."
         title = "Remove what all prompts share"
     else:
         is_told = max(len(begins), len(ends)) >= _BOILERPLATE and not are_labels and not _is_json(texts[0].as_py())
         begins, long_end = (begins, ends) if is_told else ("", "")
-        sentence = "All answers {words}. That is learned in every row and teaches nothing: leave it away, unless it belongs to the answer."
+        sentence = "All answers {words}. That is learned in every row and teaches nothing: leave it out, unless it belongs to the answer."
         title = "Remove what all answers share"
     ends = long_end or (mark[0] if mark else "")
     if begins or ends:

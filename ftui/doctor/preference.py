@@ -23,7 +23,7 @@ _SENTENCES = {
         "preferred and rejected alike",
     ),
     "rejected_is_empty": (
-        "{rows}: there is no rejected answer, so nothing says that the other one is better. Leave such rows out, or look what was lost.",
+        "{rows}: there is no rejected answer, so nothing says that the other one is better. Leave such rows out, or see what was lost.",
         "no rejected answer",
     ),
     "prompts_differ": (

@@ -30,7 +30,7 @@ _WRITTEN_CALL = re.compile(r"<\w*(?:call|function)\w*>|\A\s*[\[{]")
 # What is said of the rows, and what the fix that leaves them out calls it.
 _SENTENCES = {
     "data_type": (
-        "{rows}: a row or a turn is no object. Each turn must be an object with a role and content.",
+        "{rows}: a row or a turn is not an object. Each turn must be an object with a role and content.",
         "no object",
     ),
     "missing_messages_list": (
@@ -177,7 +177,7 @@ def _empty(rows: Rows, cells: _Cells, used: int) -> Iterator[Problem]:
         "empty_placeholder",
         numbers,
         f"{{rows}}: {listed} is empty, and the text around it is learned nevertheless. "
-        f"Write [[ … {{{{{name}}}}} … ]] to leave it away there.",
+        f"Write [[ … {{{{{name}}}}} … ]] to leave it out there.",
         leave_out(rows, numbers, "an empty column"),
     )
 
@@ -266,7 +266,7 @@ def _roles(template: PromptTemplate, rows: Rows, survey: Survey) -> Iterator[Pro
     yield from warning(
         "last_not_assistant",
         unanswered,
-        "{rows}: the last message is not from the assistant, so what is said there is learned by nobody. Cut it off.",
+        "{rows}: the last message is not from the assistant, so what is said there is not learned. Cut it off.",
         _cut_tail(template, rows, unanswered),
     )
     yield from warning(

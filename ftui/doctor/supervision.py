@@ -171,7 +171,7 @@ def _dropped(rows: Rows, survey: Survey) -> Iterator[Problem]:
         numbers,
         f"{{rows}}: the chat template leaves out {' and '.join(sorted(lost))}, so the model never sees it. "
         "Choose another chat template or base model, or take it out of the rows.",
-        leave_out(rows, numbers, "contents that are left away"),
+        leave_out(rows, numbers, "contents that are left out"),
     )
 
 

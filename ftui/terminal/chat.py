@@ -36,7 +36,7 @@ def chat(options: argparse.Namespace) -> Found | None:
     values = dict(_column(text) for text in options.column)
     checkpoint = None if options.checkpoint is None else checkpoint_at(run, options.checkpoint)
     if checkpoint and options.model not in (None, "adapter"):
-        raise UserError("A checkpoint holds an adapter; leave --model away, or take it without --checkpoint.")
+        raise UserError("A checkpoint holds an adapter; leave --model out, or take it without --checkpoint.")
     which = options.model or ("merged" if run.merged_dir.is_dir() and not checkpoint else "adapter")
     model, encoding = load_for_chat(run, which, checkpoint)
 

@@ -16,7 +16,7 @@ from ftui.ui.live import run_title
 from ftui.ui.runs_table import size_of
 
 SENTENCES = {
-    "discard": "Stop {run} and throw it away? It goes to the trash, whence it can be restored.",
+    "discard": "Stop {run} and throw it away? It goes to the trash and can be restored from there.",
     "delete": "Move {run} to the trash ({size})? It can be restored from there.",
     "empty": "Delete everything in the trash for good ({trash})? This cannot be undone.",
     "rewind": "Continue {run} from step {step}? What was learned after it is gone.",

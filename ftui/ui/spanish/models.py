@@ -41,10 +41,10 @@ MODELS = {
     "the chat": "el chat",
     # chat
     "The base and its adapter are loaded once more, by one process for all GPUs.": "La base y su adaptador se cargan otra vez, en un proceso para todas las GPU.",
-    "The launcher was asked for several processes, but this machine has one GPU. Give --num_processes 1, or leave `accelerate launch` away.": "Se pidieron varios procesos, pero esta máquina tiene una sola GPU. Indica --num_processes 1 o prescinde de `accelerate launch`.",
-    "One process has nobody to share a base with. Leave --use_fsdp away, or start more processes.": "Un solo proceso no tiene con quién repartir la base. Quita --use_fsdp o inicia más procesos.",
+    "The launcher was asked for several processes, but this machine has one GPU. Give --num_processes 1, or start ftui without `accelerate launch`.": "Se pidieron varios procesos, pero esta máquina tiene una sola GPU. Indica --num_processes 1 o prescinde de `accelerate launch`.",
+    "One process has nobody to share a base with. Leave --use_fsdp out, or start more processes.": "Un solo proceso no tiene con quién repartir la base. Quita --use_fsdp o inicia más procesos.",
     "ftui does not work with DeepSpeed. `accelerate launch --multi_gpu` gives each GPU the whole base, in 4 bits a quarter of its size; --use_fsdp in place of --multi_gpu gives each a part of it.": "ftui no funciona con DeepSpeed. `accelerate launch --multi_gpu` da a cada GPU la base entera, que en 4 bits ocupa un cuarto; con --use_fsdp en vez de --multi_gpu cada una recibe una parte.",
-    "Only GPUs can share a base. Leave --use_fsdp away: each process then holds the whole base.": "Solo las GPU pueden repartirse una base. Quita --use_fsdp: cada proceso tiene entonces la base entera.",
+    "Only GPUs can share a base. Leave --use_fsdp out: each process then holds the whole base.": "Solo las GPU pueden repartirse una base. Quita --use_fsdp: cada proceso tiene entonces la base entera.",
     "The checkpoints of this run were written by processes that shared the base. Resume it with --use_fsdp.": "Los puntos de control de este entrenamiento los escribieron procesos que se repartían la base. Continúalo con --use_fsdp.",
     "The checkpoints of this run were not written by processes that share a base. Resume it without --use_fsdp.": "Los puntos de control de este entrenamiento no los escribieron procesos que se reparten una base. Continúalo sin --use_fsdp.",
     "Run {run} has no adapter: it was not trained far enough. Start it again.": "El entrenamiento {run} no tiene adaptador: no llegó lo bastante lejos. Empiézalo de nuevo.",

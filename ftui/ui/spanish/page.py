@@ -307,7 +307,7 @@ PAGE = {
     "The trash is empty.": "La papelera está vacía.",
     "No run yet. Start one in the Train tab.": "Aún no hay entrenamientos. Empieza uno en la pestaña Entrenar.",
     "No run like that.": "Ninguno coincide.",
-    "Stop {run} and throw it away? It goes to the trash, whence it can be restored.": "¿Parar {run} y descartarlo? Va a la papelera, de donde se puede restaurar.",
+    "Stop {run} and throw it away? It goes to the trash and can be restored from there.": "¿Parar {run} y descartarlo? Va a la papelera, de donde se puede restaurar.",
     "Move {run} to the trash ({size})? It can be restored from there.": "¿Mover {run} a la papelera ({size})? Se puede restaurar desde allí.",
     "Delete everything in the trash for good ({trash})? This cannot be undone.": "¿Borrar para siempre todo lo de la papelera ({trash})? No se puede deshacer.",
     "Continue {run} from step {step}? What was learned after it is gone.": "¿Continuar {run} desde el paso {step}? Lo aprendido después se pierde.",
