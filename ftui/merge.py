@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ftui.config import QuantizationSettings
 from ftui.encoding import Encoded
 from ftui.errors import UserError
+from ftui.models.facts import weight_files, weights_header, weights_size
 from ftui.replies import Progress, evaluating, labelled_logits
 from ftui.runs import Run
 
@@ -52,8 +53,7 @@ def merge(run: Run, base_dir: Path, rounding: Rounding | None = None) -> Path:
     deltas = read_adapter(run.adapter_dir)
     with run.new_folder("merged") as folder:
         if deltas is not None and _fits(deltas, base_dir):
-            size = sum(path.stat().st_size for path in base_dir.glob("*.safetensors"))
-            merge_shards(base_dir, deltas, folder, rounding, run.counting("written", size))
+            merge_shards(base_dir, deltas, folder, rounding, run.counting("written", weights_size(base_dir)))
         else:
             _merge_with_peft(base_dir, run.adapter_dir, folder, rounding)
         for pattern in COPIED:
@@ -149,13 +149,11 @@ def merge_shards(
     `progress` gets the bytes written so far.
     """
     done = 0
-    for path in sorted(base_dir.glob("*.safetensors")):
+    for path in weight_files(base_dir):
+        tensors, size = weights_header(path)
         with path.open("rb") as source, (folder / path.name).open("wb") as target:
-            length = int.from_bytes(source.read(8), "little")
-            header = source.read(length)
-            target.write(length.to_bytes(8, "little") + header)
-            tensors = [(name, entry) for name, entry in json.loads(header).items() if name != "__metadata__"]
-            for name, entry in sorted(tensors, key=lambda tensor: tensor[1]["data_offsets"][0]):
+            target.write(source.read(size))
+            for name, entry in sorted(tensors.items(), key=lambda tensor: tensor[1]["data_offsets"][0]):
                 raw = bytearray(source.read(entry["data_offsets"][1] - entry["data_offsets"][0]))
                 kept = None if _is_head(name) else rounding
                 target.write(_merged(raw, entry, deltas[name], kept) if name in deltas else raw)
@@ -196,15 +194,12 @@ def _is_head(name: str) -> bool:
 
 def _fits(deltas: dict[str, Delta], base_dir: Path) -> bool:
     """Whether every delta has its weight, of the right shape and a 16- or 32-bit type, under that very name."""
-    shapes = {}
-    for path in base_dir.glob("*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        shapes |= {
-            name: tuple(entry["shape"])
-            for name, entry in header.items()
-            if name != "__metadata__" and entry["dtype"] in ("BF16", "F16", "F32")
-        }
+    shapes = {
+        name: tuple(entry["shape"])
+        for path in weight_files(base_dir)
+        for name, entry in weights_header(path).tensors.items()
+        if entry["dtype"] in ("BF16", "F16", "F32")
+    }
     return all(shapes.get(name) == (len(delta.b), delta.a.shape[1]) for name, delta in deltas.items())
 
 
@@ -225,7 +220,7 @@ def _merge_with_peft(base_dir: Path, adapter_dir: Path, folder: Path, rounding: 
 
 
 def _check_space(folder: Path, base_dir: Path) -> None:
-    needed = sum(path.stat().st_size for path in base_dir.glob("*.safetensors"))
+    needed = weights_size(base_dir)
     free = shutil.disk_usage(folder).free
     if free < needed * 1.05:
         raise UserError(

@@ -102,10 +102,14 @@ def test_a_folder_without_a_usable_config_is_refused_in_a_sentence(copied, confi
         check_tunable(copied)
 
 
-@pytest.mark.xfail(strict=True, reason="transformers' own errors come through: SafetensorError, OSError, ValueError")
-def test_a_damaged_model_is_told_in_a_sentence(copied):
-    (copied / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
-    with pytest.raises(UserError):
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 268435456\n"
+WORDS, LISTED = b"\x08\0\0\0\0\0\0\0nonsense", b"\x02\0\0\0\0\0\0\0[]"
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\0\0", POINTER, WORDS, LISTED, WORDS[:12]])
+def test_a_damaged_model_is_told_in_a_sentence(copied, content):
+    (copied / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=r"model\.safetensors is not a whole safetensors file"):
         describe(str(copied))
 
 

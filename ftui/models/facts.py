@@ -6,7 +6,7 @@ import json
 import re
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ftui.errors import UserError
 
@@ -27,7 +27,6 @@ class ModelFacts(NamedTuple):
 
 def facts_of(name: str, folder: Path, origin: str) -> ModelFacts:
     config = read_json(folder / "config.json")
-    parameters, weights = count_weights(folder)
     card = folder / "README.md"
     found = re.search(r"^license:\s*(\S+)", card.read_text("utf-8", "replace"), re.M) if card.is_file() else None
     tokenizer = read_json(folder / "tokenizer_config.json")
@@ -35,8 +34,8 @@ def facts_of(name: str, folder: Path, origin: str) -> ModelFacts:
         name=name,
         origin=origin,
         architecture=next(iter(config.get("architectures") or [config.get("model_type", "unknown")])),
-        parameters=parameters,
-        weights=weights,
+        parameters=count_parameters(folder),
+        weights=weights_size(folder),
         context=config.get("text_config", config).get("max_position_embeddings"),
         chat_template=(folder / "chat_template.jinja").is_file() or bool(tokenizer.get("chat_template")),
         license=found and found[1],
@@ -60,7 +59,7 @@ def problem_of(folder: Path, has_safetensors: bool | None = None) -> str | None:
         )
     if config.get("quantization_config"):
         return "These weights are already quantized; an adapter cannot be merged into them. Choose the original 16-bit model: ftui quantizes it itself."
-    if not (any(folder.glob("*.safetensors")) if has_safetensors is None else has_safetensors):
+    if not (weight_files(folder) if has_safetensors is None else has_safetensors):
         return "This model has no .safetensors weights (only .bin, .pt or GGUF), which ftui does not open. Choose a repository with safetensors."
     return None
 
@@ -73,20 +72,44 @@ def _generates(config: dict) -> bool:
     )
 
 
-def count_weights(folder: Path) -> tuple[int, int]:
-    """Parameters and bytes, read from the safetensors headers alone."""
-    parameters = weights = 0
-    for path in folder.glob("*.safetensors"):
-        weights += path.stat().st_size
+def count_parameters(folder: Path) -> int:
+    return sum(
+        prod(tensor["shape"]) for path in weight_files(folder) for tensor in weights_header(path).tensors.values()
+    )
+
+
+# its files
+
+
+class Header(NamedTuple):
+    """What a safetensors file begins with. `tensors`: dtype, shape and data_offsets by name. `size`: in bytes, before the data."""
+
+    tensors: dict[str, dict[str, Any]]
+    size: int
+
+
+def weight_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def weights_size(folder: Path) -> int:
+    """Bytes of all weights in a folder."""
+    return sum(path.stat().st_size for path in weight_files(folder))
+
+
+def weights_header(path: Path) -> Header:
+    """UserError for a file that is cut before its tensors begin, or that is no safetensors file at all."""
+    try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
-                raise UserError(
-                    f"{path.name} is not a whole safetensors file (a Git LFS pointer?). Fetch it again, with git lfs pull."
-                )
-            header = json.loads(file.read(length))
-        parameters += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    return parameters, weights
+            if length > path.stat().st_size:  # such as the first letters of a Git LFS pointer
+                raise ValueError
+            tensors = json.loads(file.read(length))
+        return Header({name: entry for name, entry in tensors.items() if name != "__metadata__"}, 8 + length)
+    except (ValueError, AttributeError):
+        raise UserError(
+            f"{path.name} is not a whole safetensors file (a Git LFS pointer?). Fetch it again, with git lfs pull."
+        ) from None
 
 
 def read_json(path: Path) -> dict:

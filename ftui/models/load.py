@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ftui.attention import PACKABLE, register_varlen_attention
 from ftui.device import this_device
 from ftui.errors import UserError
-from ftui.models.facts import read_json
+from ftui.models.facts import read_json, weights_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,7 +43,7 @@ def place_for(folder: Path) -> str | None:
     import psutil
     import torch
 
-    needed = 1.1 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    needed = 1.1 * weights_size(folder)
     if torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > needed:
         return "cuda"
     return "cpu" if psutil.virtual_memory().available > needed else None
