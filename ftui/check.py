@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
@@ -19,8 +18,7 @@ from ftui.doctor import Examination, Problem, examine, suggested_epochs
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import Examples, prepare
-from ftui.models import load_tokenizer, model_folder
-from ftui.models.facts import read_json
+from ftui.models import config_of, load_tokenizer, model_folder
 from ftui.plan import plan_of
 from ftui.rehearse import rehearse
 from ftui.template.placeholders import column_of
@@ -62,7 +60,7 @@ def look(config: RunConfig, report: Callable[[str], None] = print) -> Look:
     encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
     examples = prepare(config, encoding, rows)
     examined = examine(config, encoding, examples.rows, examples)
-    return Look(examples.rows, encoding, examples, examined, json.loads((base_dir / "config.json").read_text("utf-8")))
+    return Look(examples.rows, encoding, examples, examined, config_of(base_dir))
 
 
 def suited(config: RunConfig, rows: Rows) -> RunConfig:
@@ -71,7 +69,7 @@ def suited(config: RunConfig, rows: Rows) -> RunConfig:
     Looks at the first 2,000 rows. UserError where the template does not fit them or the model cannot be had.
     """
     base_dir = model_folder(config.base_model, config.revision, report=lambda _: None, weights=False)
-    model_config = read_json(base_dir / "config.json")
+    model_config = config_of(base_dir)
     context = (model_config.get("text_config") or model_config).get("max_position_embeddings") or LONGEST_ROW
     encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
     whole = config.training.model_copy(update={"max_length": context})

@@ -23,8 +23,7 @@ from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
 from ftui.examples import Example, Examples, prepare
 from ftui.failures import explain_failure
-from ftui.models import check_tunable, load_model, load_tokenizer, model_folder, origin
-from ftui.models.facts import read_json
+from ftui.models import check_tunable, config_of, load_model, load_tokenizer, model_folder, origin
 from ftui.plan import Choice, Plan, plan_of
 from ftui.proof import merge_and_prove
 from ftui.ranks import ALONE, Ranks, is_lost_rank
@@ -234,7 +233,7 @@ def _check_settings(config: RunConfig, base_dir: Path, ranks: Ranks) -> None:
     if ranks.share_base and config.lora.starts_from_base:
         raise UserError("lora.init_lora_weights: this start needs the whole base in each process. Set it to true.")
     shared = [name for name in ("embed_tokens", "lm_head") if name in config.lora.target_modules]
-    if shared and read_json(base_dir / "config.json").get("tie_word_embeddings"):
+    if shared and config_of(base_dir).get("tie_word_embeddings"):
         raise UserError(
             f"lora.target_modules: this model reads and writes words with the same weights, so {' and '.join(shared)} "
             "cannot be merged. Leave it out."
@@ -258,8 +257,7 @@ def _plan(run: Run, base_dir: Path, examples: Examples) -> Choice | None:
     """
     rehearsed = run.read_json("plan.json")
     try:
-        model_config = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
-        planned = Plan.of(rehearsed) if rehearsed else plan_of(run.config, examples, model_config, this_device())
+        planned = Plan.of(rehearsed) if rehearsed else plan_of(run.config, examples, config_of(base_dir), this_device())
     except UserError as error:
         run.log("message", str(error))
         return None

@@ -5,7 +5,6 @@ The model is loaded and the trainer built as the run does it. This file does not
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +18,7 @@ from ftui.device import Lease, forget_peak, is_out_of_memory, memory_peak, relea
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import Example, Examples, Part
-from ftui.models import check_tunable, load_model, model_folder
+from ftui.models import check_tunable, config_of, load_model, model_folder
 from ftui.plan import Measured, Plan, plan_of, reply_batches, reply_limit
 from ftui.replies import answer_losses, reply_to_all
 from ftui.train import NoRoom, Way, build_trainer, recomputed_layers
@@ -46,7 +45,7 @@ def rehearse(
     """
     base_dir = model_folder(config.base_model, config.revision, report=report)
     check_tunable(base_dir)
-    model_config = json.loads((base_dir / "config.json").read_text(encoding="utf-8"))
+    model_config = config_of(base_dir)
     device = this_device()
     planned = plan_of(config, examples, model_config, device)
     if planned.verdict == "does not fit" and device.kind == "cpu":

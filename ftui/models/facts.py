@@ -26,7 +26,7 @@ class ModelFacts(NamedTuple):
 
 
 def facts_of(name: str, folder: Path, origin: str) -> ModelFacts:
-    config = read_json(folder / "config.json")
+    config = config_of(folder)
     card = folder / "README.md"
     found = re.search(r"^license:\s*(\S+)", card.read_text("utf-8", "replace"), re.M) if card.is_file() else None
     tokenizer = read_json(folder / "tokenizer_config.json")
@@ -47,7 +47,7 @@ def problem_of(folder: Path, has_safetensors: bool | None = None) -> str | None:
     """Why the model in `folder` cannot be tuned, in a sentence, or None. `has_safetensors`: where the weights are not here yet."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    config = read_json(folder / "config.json")
+    config = config_of(folder)
     kind = config.get("model_type")
     if not config:
         return "This folder has no config.json, so it is not a transformers model. Choose the folder that holds config.json and *.safetensors."
@@ -110,6 +110,11 @@ def weights_header(path: Path) -> Header:
         raise UserError(
             f"{path.name} is not a whole safetensors file (a Git LFS pointer?). Fetch it again, with git lfs pull."
         ) from None
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The model's config.json; nothing where there is none, or a broken one: `problem_of` says so."""
+    return read_json(folder / "config.json")
 
 
 def read_json(path: Path) -> dict:

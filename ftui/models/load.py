@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ftui.attention import PACKABLE, register_varlen_attention
 from ftui.device import this_device
 from ftui.errors import UserError
-from ftui.models.facts import read_json, weights_size
+from ftui.models.facts import config_of, weights_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -118,7 +118,7 @@ def _quantizing_on(kind: str) -> Iterator[None]:
 
 def _attention(folder: Path) -> str | None:
     """Our own attention where rows may lie side by side and a row needs no more than causal attention; else the stock one."""
-    config = read_json(folder / "config.json")
+    config = config_of(folder)
     windowed = config.get("sliding_window") and config.get("use_sliding_window", True)
     plain = config.get("model_type") in PACKABLE and not windowed and not config.get("attn_logit_softcapping")
     return register_varlen_attention() if plain and this_device().kind == "cpu" else None
