@@ -13,6 +13,7 @@ from pydantic import Field
 from ftui.device import Lease, is_out_of_memory, release_memory
 from ftui.encoding import Encoding, Message
 from ftui.errors import UserError
+from ftui.examples import encoding_of
 from ftui.models import load_model, load_tokenizer, model_folder, place_for
 from ftui.runs import Run
 from ftui.settings import Settings, Whole
@@ -163,7 +164,7 @@ def chat_encoding(run: Run) -> Encoding:
     """The encoding that was saved with the adapter; that of the config where nothing is trained yet."""
     if run.adapter_dir.is_dir():
         return Encoding(load_tokenizer(run.adapter_dir))
-    return Encoding(load_tokenizer(model_folder(run.config.base_model, run.config.revision)), run.config.chat_template)
+    return encoding_of(run.config, model_folder(run.config.base_model, run.config.revision))
 
 
 def stream_reply(

@@ -17,8 +17,8 @@ from ftui.device import Device, Lease, this_device
 from ftui.doctor import Examination, Problem, examine, suggested_epochs
 from ftui.encoding import Encoding
 from ftui.errors import UserError
-from ftui.examples import Examples, prepare
-from ftui.models import config_of, load_tokenizer, model_folder
+from ftui.examples import Examples, encoding_of, prepare
+from ftui.models import config_of, model_folder
 from ftui.plan import plan_of
 from ftui.rehearse import rehearse
 from ftui.template.placeholders import column_of
@@ -57,7 +57,7 @@ def look(config: RunConfig, report: Callable[[str], None] = print) -> Look:
     """Reads, renders, encodes and examines the rows; of the model only its small files. UserError when that cannot be done."""
     rows = config.dataset.load()
     base_dir = model_folder(config.base_model, config.revision, report=report, weights=False)
-    encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
+    encoding = encoding_of(config, base_dir)
     examples = prepare(config, encoding, rows)
     examined = examine(config, encoding, examples.rows, examples)
     return Look(examples.rows, encoding, examples, examined, config_of(base_dir))
@@ -71,7 +71,7 @@ def suited(config: RunConfig, rows: Rows) -> RunConfig:
     base_dir = model_folder(config.base_model, config.revision, report=lambda _: None, weights=False)
     model_config = config_of(base_dir)
     context = (model_config.get("text_config") or model_config).get("max_position_embeddings") or LONGEST_ROW
-    encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
+    encoding = encoding_of(config, base_dir)
     whole = config.training.model_copy(update={"max_length": context})
     split = SplitSettings(seed=config.split.seed)
     if 3 * FEWEST_ROWS <= len(rows) < 10 * FEWEST_ROWS:  # a tenth, the usual share, is too few for a verdict

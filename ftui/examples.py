@@ -18,6 +18,7 @@ from ftui.config import RunConfig
 from ftui.dataset import BrokenRow, Rows
 from ftui.encoding import Encoded, Encoding, Message
 from ftui.errors import UserError
+from ftui.models import load_tokenizer
 from ftui.template import PromptTemplate, Unfilled
 from ftui.template.placeholders import column_of
 
@@ -204,6 +205,11 @@ def _listed(rows: Sequence[int]) -> str:
     """How many rows, and the first ten of them, counted from 1 as people do."""
     numbers = ", ".join(str(row + 1) for row in rows[:10])
     return f"{_rows(len(rows))} ({numbers}{' …' if len(rows) > 10 else ''})"
+
+
+def encoding_of(config: RunConfig, base_dir: Path) -> Encoding:
+    """How a run of `config` is asked: the tokenizer of its base, under the chat template that the config names, if any."""
+    return Encoding(load_tokenizer(base_dir), config.chat_template)
 
 
 def prepare(

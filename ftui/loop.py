@@ -21,9 +21,9 @@ from ftui.device import Lease, forget_peak, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
-from ftui.examples import Example, Examples, prepare
+from ftui.examples import Example, Examples, encoding_of, prepare
 from ftui.failures import explain_failure
-from ftui.models import check_tunable, config_of, load_model, load_tokenizer, model_folder, origin
+from ftui.models import check_tunable, config_of, load_model, model_folder, origin
 from ftui.plan import Choice, Plan, plan_of
 from ftui.proof import merge_and_prove
 from ftui.ranks import ALONE, Ranks, is_lost_rank
@@ -77,7 +77,7 @@ def accompany(ranks: Ranks) -> bool:
     try:
         run = Run(Path(ranks.share(None)))
         base_dir = model_folder(run.config.base_model, run.config.revision)
-        encoding = Encoding(load_tokenizer(base_dir), run.config.chat_template)
+        encoding = encoding_of(run.config, base_dir)
         examples = prepare(run.config, encoding)
         train(  # which alone holds the base, to let it go at its end
             run,
@@ -201,7 +201,7 @@ def _read(run: Run, ranks: Ranks) -> tuple[Path, Encoding, Examples]:
     base_dir = model_folder(config.base_model, config.revision, report=lambda sentence: run.log("message", sentence))
     check_tunable(base_dir)
     _check_settings(config, base_dir, ranks)
-    encoding = Encoding(load_tokenizer(base_dir), config.chat_template)
+    encoding = encoding_of(config, base_dir)
     rows = config.dataset.load()
     examples = prepare(config, encoding, rows, run.counting("prepared", len(rows)))
     examples.check_trainable()
@@ -331,7 +331,7 @@ def merge_again(run: Run, lease: Lease) -> dict[str, Any]:
     with _once_more(run, lease, "merging"):
         base_dir = model_folder(run.config.base_model, run.config.revision)
         adapted = load_adapted(run, base_dir)
-        examples = prepare(run.config, Encoding(load_tokenizer(run.adapter_dir)))
+        examples = prepare(run.config, chat_encoding(run))
         return merge_and_prove(run, base_dir, adapted, examples)
 
 
