@@ -21,11 +21,10 @@ from typing import Any
 import yaml
 
 from ftui.errors import UserError
-from ftui.runs import Run, RunStore
+from ftui.runs import CHECKPOINTS, UPLOADS, Run, RunStore
 from ftui.train.checkpoints import MARK, complete_checkpoints, step_of
 
 HUB = "hub:"
-CHECKPOINTS, UPLOADS = "checkpoints", ".uploads"
 KEPT = ("split.json", "base_answers.json", "results.csv", "report.json", "report.md", "proof.json", "README.md")
 LAST = ("events.jsonl", "config.yaml")
 PARTIAL = ".part-"
@@ -73,11 +72,11 @@ class Backup:
             thread.join()
 
     def _save(self, run: Run) -> None:
-        checkpoints = complete_checkpoints(run.path / CHECKPOINTS)
+        checkpoints = complete_checkpoints(run.checkpoints_dir)
         try:
             self.copies.save(run.run_id, _files(run, checkpoints))
         except Exception as error:  # whatever it is, the run goes on
-            if complete_checkpoints(run.path / CHECKPOINTS) != checkpoints:
+            if complete_checkpoints(run.checkpoints_dir) != checkpoints:
                 return  # training has replaced one meanwhile, and has asked for the next copy
             said = " ".join(str(error).split())[:300]
             run.log("message", f"The backup to {self.copies.name} failed, and the run goes on: {said}", "warning")
@@ -123,7 +122,7 @@ class Backup:
 
     def _missing(self, store: RunStore) -> list[str]:
         """What is neither here nor in the trash, the newest first."""
-        here = {run.run_id for run in store.list()} | {path.name for path in (store.folder / ".trash").glob("*")}
+        here = {run.run_id for run in store.list()} | {path.name for path in store.trash_dir.glob("*")}
         return sorted((name for name in set(self.copies.names()) - here if re.fullmatch(r"[\w-]+", name)), reverse=True)
 
     def _bring(self, run_id: str, store: RunStore) -> None:
@@ -146,7 +145,7 @@ class Backup:
         had; a run that has some goes on from those."""
         if not any(event.data.get("state") == "training" for event in run.events()):
             return
-        here = run.path / CHECKPOINTS
+        here = run.checkpoints_dir
         here.mkdir(exist_ok=True)
         newest = max(map(step_of, complete_checkpoints(here)), default=0)
         _clear(run.path)

@@ -243,7 +243,7 @@ def _check_settings(config: RunConfig, base_dir: Path, ranks: Ranks) -> None:
 def _check_same_rows(run: Run, examples: Examples) -> None:
     """UserError where a run would go on with other rows: what it has learned could stand in its test now."""
     known = run.read_json("split.json")
-    if known and known != examples.split_json() and complete_checkpoints(run.path / "checkpoints"):
+    if known and known != examples.split_json() and complete_checkpoints(run.checkpoints_dir):
         raise UserError(
             "The rows of this run, or the way they are split, are not those that it began with, and what it has learned "
             "could stand in its test now. Put them back, then resume; or start a new run."

@@ -70,7 +70,7 @@ def test_a_run_that_is_only_in_the_backup_goes_on_and_ends_like_one_that_was_nev
     (found,) = fresh.list()
     assert (found.run_id, found.state) == (run.run_id, "interrupted")
     assert str(fresh.folder) in found.config.dataset.path and Path(found.config.dataset.path).is_file()
-    assert not complete_checkpoints(found.path / "checkpoints")
+    assert not complete_checkpoints(found.checkpoints_dir)
     assert carry_out(found, Lease(), backup=backup) == "done"
     assert [event.data["step"] for event in found.events() if event.type == "resumed"] == [6]
     assert sum("The base answers" in event.message for event in found.events()) == 1
@@ -90,7 +90,7 @@ def run(longer, store) -> Run:
 
 
 def save_step(run: Run, step: int) -> None:
-    folder = run.path / "checkpoints" / f"checkpoint-{step}"
+    folder = run.checkpoints_dir / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     for name in ("adapter_model.safetensors", "optimizer.pt", "trainer_state.json"):
         (folder / name).write_bytes(f"{name} of step {step}".encode() * 9)
@@ -98,7 +98,7 @@ def save_step(run: Run, step: int) -> None:
 
 
 def files_of(run: Run) -> dict[str, Path]:
-    return backup_module._files(run, complete_checkpoints(run.path / "checkpoints"))
+    return backup_module._files(run, complete_checkpoints(run.checkpoints_dir))
 
 
 def whole_steps(folder: Path) -> dict[int, str]:
@@ -112,7 +112,7 @@ def test_a_copy_that_is_killed_at_any_point_leaves_the_copy_before_it_or_none(ru
     copies, copy = backup.copies, backup_module._copy_whole
     copies.save(run.run_id, files_of(run))
     before = shutil.copytree(copies.folder, tmp_path / "before")
-    shutil.rmtree(run.path / "checkpoints" / "checkpoint-3")
+    shutil.rmtree(run.checkpoints_dir / "checkpoint-3")
     save_step(run, 9)
     points = len(files_of(run))
     assert points == 4 + 4 + 2  # two checkpoints, the events, the config
@@ -148,9 +148,9 @@ def test_a_step_that_was_learned_again_takes_the_place_of_the_one_before_and_is_
 ):
     copies = backup.copies
     copies.save(run.run_id, files_of(run))
-    shutil.rmtree(run.path / "checkpoints" / "checkpoint-6")
+    shutil.rmtree(run.checkpoints_dir / "checkpoint-6")
     save_step(run, 6)
-    for path in (run.path / "checkpoints" / "checkpoint-6").iterdir():
+    for path in (run.checkpoints_dir / "checkpoint-6").iterdir():
         os.utime(path, (1, 1))
 
     def dying(path: Path, target: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_step_that_was_learned_again_takes_the_place_of_the_one_before_and_is_
 
 def test_checkpoints_come_back_only_where_the_backup_is_further(run, store, backup, tmp_path):
     backup.copies.save(run.run_id, files_of(run))
-    shutil.rmtree(run.path / "checkpoints" / "checkpoint-6")
+    shutil.rmtree(run.checkpoints_dir / "checkpoint-6")
     backup.bring_checkpoints(run)
     assert whole_steps(run.path) == {3: "3", 6: "6"}
     save_step(run, 9)
@@ -217,7 +217,7 @@ def test_the_last_state_and_the_adapter_are_in_the_backup_and_a_done_run_comes_b
 ):
     run = store.create(longer)
     assert carry_out(run, Lease(), backup=backup) == "done"
-    steps = {path.name for path in (run.path / "checkpoints").glob("checkpoint-*")}
+    steps = {path.name for path in run.checkpoints_dir.glob("checkpoint-*")}
     assert {path.name for path in (backup.copies.folder / run.run_id / "checkpoints").iterdir()} == steps
     fresh = lose(store, tmp_path / "fresh")
     backup.bring_all(fresh)
@@ -335,7 +335,7 @@ def test_a_run_is_copied_to_a_private_repository_and_goes_on_from_there(hub, lon
     assert repository.private
     files = repository.commits[repository.branches["main"]]
     steps = {path.split("/")[2] for path in files if path.startswith(f"{run.run_id}/checkpoints/")}
-    assert steps == {path.name for path in (run.path / "checkpoints").glob("checkpoint-*")}
+    assert steps == {path.name for path in run.checkpoints_dir.glob("checkpoint-*")}
     # Back to the commit after the first copy: the machine is lost in the middle of the run.
     commit, files = next((each, files) for each, files in repository.commits.items() if _steps(files) == {3, 6})
     repository.branches["main"] = commit

@@ -91,14 +91,14 @@ def test_a_killed_run_reads_interrupted_and_resumed_it_ends_like_one_that_was_ne
 def test_a_checkpoint_that_was_cut_short_is_passed_over_for_the_one_before_it(longer, store, monkeypatch):
     run = store.create(longer)
     killed_at(run, 8, monkeypatch)
-    newest, before = complete_checkpoints(run.path / "checkpoints")
+    newest, before = complete_checkpoints(run.checkpoints_dir)
     files = {path: path.read_bytes() for path in newest.iterdir()}
     for path, content in files.items():
         for share in (0, 0.01, 0.25, 0.5, 0.99):
             path.write_bytes(content[: int(share * len(content))])
-            assert complete_checkpoints(run.path / "checkpoints") == [before], path.name
+            assert complete_checkpoints(run.checkpoints_dir) == [before], path.name
         path.write_bytes(content)
-    assert complete_checkpoints(run.path / "checkpoints") == [newest, before]
+    assert complete_checkpoints(run.checkpoints_dir) == [newest, before]
     os.truncate(newest / "adapter_model.safetensors", 1000)
     assert carry_out(run, Lease()) == "done"
     assert [event.data["step"] for event in run.events() if event.type == "resumed"] == [3]
@@ -107,8 +107,8 @@ def test_a_checkpoint_that_was_cut_short_is_passed_over_for_the_one_before_it(lo
 def test_a_checkpoint_without_its_mark_is_not_complete(longer, store, monkeypatch):
     run = store.create(longer)
     killed_at(run, 5, monkeypatch)
-    (run.path / "checkpoints" / "checkpoint-3" / "complete.json").unlink()
-    assert complete_checkpoints(run.path / "checkpoints") == []
+    (run.checkpoints_dir / "checkpoint-3" / "complete.json").unlink()
+    assert complete_checkpoints(run.checkpoints_dir) == []
 
 
 def test_a_finished_run_is_not_trained_again(finished_run):
@@ -336,7 +336,7 @@ def test_queued_runs_are_carried_out_in_their_order_and_one_can_be_moved_or_take
     assert trainer.waiting == [fourth, third]
     assert [_ended(run) for run in (first, fourth, third)] == ["done"] * 3
     assert second not in store.list()
-    assert (store.folder / ".trash" / second.run_id / "config.yaml").is_file()
+    assert (store.trash_dir / second.run_id / "config.yaml").is_file()
     starts = [
         next(event.time for event in run.events() if event.data.get("state") == "preparing")
         for run in (first, fourth, third)
@@ -352,7 +352,7 @@ def test_a_shutdown_saves_the_run_and_it_goes_on_later(longer, store):
         time.sleep(0.02)
     trainer.shut_down()
     assert run.state == "interrupted"
-    assert complete_checkpoints(run.path / "checkpoints")
+    assert complete_checkpoints(run.checkpoints_dir)
     trainer.resume(run)
     assert _ended(run) == "done"
     assert sorted(losses(run)) == list(range(1, STEPS + 1))
@@ -914,7 +914,7 @@ def test_a_clock_that_is_set_back_costs_no_checkpoint_and_no_second(longer, stor
     monkeypatch.setattr(trainer, "mark_complete", from_the_future)
     run = store.create(longer)
     assert carry_out(run, Lease()) == "done", run.events()[-1].message
-    assert [step_of(path) for path in complete_checkpoints(run.path / "checkpoints")][:2] == [9, 6]
+    assert [step_of(path) for path in complete_checkpoints(run.checkpoints_dir)][:2] == [9, 6]
     seconds = [data["seconds"] for data in run.metrics()]
     assert seconds == sorted(seconds) and min(data["seconds_left"] for data in run.metrics()) >= 0
 
@@ -1037,7 +1037,7 @@ def test_killed_at_ten_random_steps_and_five_times_in_a_save_a_run_learns_what_i
     whole, sitting = _begun(terminal, max_steps=120, eval_steps=every)
     assert sitting.wait() == 0, sitting.said
     run, sitting = _begun(terminal)
-    folder = run.path / "checkpoints"
+    folder = run.checkpoints_dir
     kills, saves = 0, 0
     while kills < 10 or saves < 5:
         before = {path.name for path in folder.glob("*")}

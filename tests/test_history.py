@@ -129,11 +129,11 @@ def test_a_run_whose_name_lies_in_the_trash_already_is_deleted_and_restored_besi
 
 
 def test_a_run_that_is_gone_or_cannot_be_moved_is_told(run, store):
-    (store.folder / ".trash").write_text("no folder")
+    store.trash_dir.write_text("no folder")
     with pytest.raises(UserError, match="cannot be moved to .trash: File exists"):
         store.trash(run)
     shutil.rmtree(run.path)
-    (store.folder / ".trash").unlink()
+    store.trash_dir.unlink()
     with pytest.raises(UserError, match="cannot be moved to .trash: No such file"):
         store.trash(run)
 

@@ -43,8 +43,8 @@ def trained(values, store, tiny_model):
         run = resume or store.create(RunConfig.parse(changed))
         encoding = Encoding(load_tokenizer(tiny_model))
         model = load_model(tiny_model, run.config.quantization)
-        trainer = build_trainer(run.config, model, encoding, prepare(run.config, encoding), run.path / "checkpoints")
-        checkpoint = next(iter(complete_checkpoints(run.path / "checkpoints")), None)
+        trainer = build_trainer(run.config, model, encoding, prepare(run.config, encoding), run.checkpoints_dir)
+        checkpoint = next(iter(complete_checkpoints(run.checkpoints_dir)), None)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
         model.save_pretrained(run.adapter_dir)
@@ -79,7 +79,7 @@ def test_the_adapter_loaded_again_and_the_merged_model_are_what_was_trained(trai
 def test_a_resumed_run_goes_on_from_the_same_weights(trained, tiny_model, name, four_bit):
     lora = VARIANTS[name]
     run, model, losses = trained(lora, four_bit)
-    shutil.rmtree(run.path / "checkpoints" / f"checkpoint-{STEPS}")
+    shutil.rmtree(run.checkpoints_dir / f"checkpoint-{STEPS}")
     run, resumed, again = trained(lora, four_bit, resume=run)
     assert again == pytest.approx(losses, abs=1e-4)
     assert prove(model, resumed, held_out(run, tiny_model))["max_abs_logit_difference"] < 1e-3
@@ -140,7 +140,7 @@ def test_the_saved_adapter_is_a_plain_lora_that_peft_alone_can_load(values, stor
     changed = values | {"lora": {"r": 4, "lora_alpha": 8, "init_lora_weights": "pissa"}}
     run = store.create(RunConfig.parse(changed))
     assert carry_out(run, Lease()) == "done", run.events()[-1].message
-    for folder in (run.adapter_dir, *complete_checkpoints(run.path / "checkpoints")):
+    for folder in (run.adapter_dir, *complete_checkpoints(run.checkpoints_dir)):
         saved = LoraConfig.from_pretrained(folder)
         assert (saved.r, saved.lora_alpha, saved.init_lora_weights) == (8, 16, True)
     assert run.read_json("proof.json")["top1_agreement"] >= 0.9

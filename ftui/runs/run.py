@@ -29,6 +29,7 @@ ENDED = ("done", "stopped", "failed", "interrupted")
 STATES = ("queued", *WORKING, *ENDED)
 Level = Literal["info", "warning", "error"]
 TAIL = 1 << 14  # bytes: the last state and measurements of an ended run stand within them
+CHECKPOINTS = "checkpoints"
 
 
 class Event(NamedTuple):
@@ -282,6 +283,10 @@ class Run:
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.path / CHECKPOINTS
 
     @property
     def adapter_dir(self) -> Path:

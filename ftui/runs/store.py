@@ -17,7 +17,7 @@ from ftui.errors import UserError
 from ftui.runs.run import WORKING, Run, write_whole
 
 RUN_NAME = re.compile(r"[\w-]+")
-QUEUE = ".queue"
+QUEUE, UPLOADS, TRASH = ".queue", ".uploads", ".trash"
 
 
 class RunStore:
@@ -75,10 +75,16 @@ class RunStore:
             self._open.setdefault(name, Run(self.folder / name)) for name in sorted(_names(self.folder), reverse=True)
         ]
 
+    # uploads
+
+    @property
+    def uploads_dir(self) -> Path:
+        return self.folder / UPLOADS
+
     def keep_uploads(self, paths: Sequence[Path]) -> Path:
         """Copies uploaded files to where they stay for as long as runs need them: the file, or a folder of several."""
         digest = hashlib.sha256(b"".join(hashlib.file_digest(path.open("rb"), "sha256").digest() for path in paths))
-        folder = self.folder / ".uploads" / digest.hexdigest()[:12]
+        folder = self.uploads_dir / digest.hexdigest()[:12]
         names = [re.sub(r"[^\w.-]+", "_", path.name).lstrip(".")[-80:] or "upload" for path in paths]
         if len(names) > 1:  # two files may have one name
             names = [f"{number:03d}-{name}" for number, name in enumerate(names, 1)]
@@ -93,7 +99,7 @@ class RunStore:
 
     def keep_text(self, text: str, suffix: str) -> Path:
         """Keeps text that was pasted, or rows that were mended, as a file."""
-        folder = self.folder / ".uploads" / hashlib.sha256(text.encode()).hexdigest()[:12]
+        folder = self.uploads_dir / hashlib.sha256(text.encode()).hexdigest()[:12]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             return write_whole(folder / f"rows{suffix}", text)
@@ -102,33 +108,33 @@ class RunStore:
 
     # the trash
 
+    @property
+    def trash_dir(self) -> Path:
+        return self.folder / TRASH
+
     def trash(self, run: Run) -> None:
         """Moves a run out of sight, into the folder .trash; nothing is deleted. UserError for a run at work, and where it
         cannot be moved."""
         if run.is_held:
             raise UserError(f"Run {run.run_id} is at work. Stop it first, or discard it.")
-        _move(run.path, self._trash_dir)
+        _move(run.path, self.trash_dir)
         self._open.pop(run.run_id, None)
 
     def trashed(self) -> list[Run]:
         """The runs in the trash, the newest first."""
-        return [Run(self._trash_dir / name) for name in sorted(_names(self._trash_dir), reverse=True)]
+        return [Run(self.trash_dir / name) for name in sorted(_names(self.trash_dir), reverse=True)]
 
     def restore(self, run_id: str) -> Run:
         """Brings a run back from the trash. UserError when it is not there, and where it cannot be moved."""
-        if run_id not in _names(self._trash_dir):
+        if run_id not in _names(self.trash_dir):
             raise UserError(f"There is no run “{run_id[:80]}” in the trash.")
-        return self.open(_move(self._trash_dir / run_id, self.folder).name)
+        return self.open(_move(self.trash_dir / run_id, self.folder).name)
 
     def empty_trash(self) -> int:
         """Deletes what is in the trash for good, and returns how many bytes that were."""
-        size = folder_size(self._trash_dir)
-        shutil.rmtree(self._trash_dir, ignore_errors=True)
+        size = folder_size(self.trash_dir)
+        shutil.rmtree(self.trash_dir, ignore_errors=True)
         return size
-
-    @property
-    def _trash_dir(self) -> Path:
-        return self.folder / ".trash"
 
     # the queue
 

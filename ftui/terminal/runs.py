@@ -45,7 +45,7 @@ def runs(options: argparse.Namespace) -> list[dict[str, Any]] | dict[str, Any]:
         return {"bytes": size}
     history = History(store)
     lines = history.trash() if options.trash else history.lines()
-    folder = store.folder / ".trash" if options.trash else store.folder
+    folder = store.trash_dir if options.trash else store.folder
     if not lines and not options.json:
         print(_why_none(options))
     _print_table(lines)

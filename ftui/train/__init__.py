@@ -83,7 +83,7 @@ def train(
     Only rank 0 says and saves something; the others have nothing to return. `way.start` is found here. `saved` is called
     after each checkpoint. UserError when the loss is not a number; the adapter of the last checkpoint is kept then.
     """
-    ranks, folder = way.ranks, run.path / "checkpoints"
+    ranks, folder = way.ranks, run.checkpoints_dir
     checkpoint = _newest_for(ranks, folder)
     if run.config.adapter:
         way = way._replace(start=checkpoint or start_of(run.config, run.path.parent))
@@ -163,7 +163,7 @@ def watch_questions(config: RunConfig, examples: Examples) -> list[list[Message]
 
 def _keep_last_checkpoint(run: Run, encoding: Encoding) -> str:
     """Takes the adapter out of the newest complete checkpoint."""
-    checkpoint = next(iter(complete_checkpoints(run.path / "checkpoints")), None)
+    checkpoint = next(iter(complete_checkpoints(run.checkpoints_dir)), None)
     if checkpoint is None:
         return "There was no checkpoint yet, so nothing of this run is kept."
     with run.new_folder("adapter") as folder:

@@ -88,13 +88,13 @@ def checkpoints_of(run: Run) -> list[Checkpoint]:
             datetime.fromtimestamp((path / MARK).stat().st_mtime).isoformat(timespec="seconds"),
             folder_size(path),
         )
-        for path in complete_checkpoints(run.path / "checkpoints")
+        for path in complete_checkpoints(run.checkpoints_dir)
     ]
 
 
 def checkpoint_at(run: Run, step: int) -> Path:
     """The folder of the complete checkpoint of this step. UserError names those there are."""
-    found = {step_of(path): path for path in complete_checkpoints(run.path / "checkpoints")}
+    found = {step_of(path): path for path in complete_checkpoints(run.checkpoints_dir)}
     if step not in found:
         there = ", ".join(map(str, sorted(found))) or "none"
         raise UserError(f"Run {run.run_id} has no complete checkpoint of step {step}. Complete ones: {there}.")
@@ -111,7 +111,7 @@ def rewind(run: Run, step: int) -> None:
     if run.written_state == "done":
         raise UserError(f"Run {run.run_id} is done, and a finished run is not trained again. Start a new run from it.")
     with run.held():
-        folders = (run.path / "checkpoints").glob("checkpoint-*")
+        folders = run.checkpoints_dir.glob("checkpoint-*")
         later = [path for path in folders if path.name.rpartition("-")[2].isdigit() and step_of(path) > step]
         for path in [*later, *(run.path / name for name in LEARNED)] if later else ():
             if path.is_dir():

@@ -71,7 +71,7 @@ def ready_runs(store: RunStore) -> dict[str, Run]:
 
 def can_chat(run: Run) -> bool:
     """Whether anything that was learned is there; the untouched base alone is not offered."""
-    return run.adapter_dir.is_dir() or bool(complete_checkpoints(run.path / "checkpoints"))
+    return run.adapter_dir.is_dir() or bool(complete_checkpoints(run.checkpoints_dir))
 
 
 def why_not(run: Run | None) -> str | None:
@@ -88,7 +88,7 @@ def why_not(run: Run | None) -> str | None:
 def _models(run: Run, voice: Voice) -> dict[str, str]:
     """The models of a run that are there, the best first, with their labels."""
     there = {"merged": run.merged_dir.is_dir(), "adapter": run.adapter_dir.is_dir()}
-    steps = map(step_of, complete_checkpoints(run.path / "checkpoints"))
+    steps = map(step_of, complete_checkpoints(run.checkpoints_dir))
     found = [*(key for key in MODELS if there.get(key)), *(f"{AT_STEP}{step}" for step in steps), "base"]
     return {which: label_of(which, voice) for which in found}
 
