@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftui.doctor.language import language_of
 from ftui.encoding import Message
@@ -23,6 +23,13 @@ BATCH = 1_000
 
 Mark = tuple[str, int]  # what is worth knowing of a row, and its number
 Look = Callable[[Sequence[Example]], Iterable[Mark]]
+
+# The columns of Survey: numbers with their types in numpy, and texts, which lie in Arrow.
+_NUMBERS = {
+    "rows": "int64", "parts": "int8", "is_chat": "bool", "tokens": "int32", "cut": "int32", "asks": "int64", "says": "int64",
+    "whole": "int64", "asked_in": "object", "answered_in": "object", "turns": "int32",
+}  # fmt: skip
+_TEXTS = ("systems", "asked", "answers")
 
 
 @dataclass(frozen=True)
@@ -55,26 +62,26 @@ class Survey:
         import numpy as np
         import pyarrow as pa
 
-        kinds = (np.int64, np.int8, bool, np.int32, np.int32, np.int64, np.int64, np.int64, object, object, np.int32)
-        numbers: list[list[np.ndarray]] = [[] for _ in kinds]
-        texts: list[list[pa.Array]] = [[], [], []]
+        numbers: dict[str, list[np.ndarray]] = {name: [] for name in _NUMBERS}
+        texts: dict[str, list[pa.Array]] = {name: [] for name in _TEXTS}
         marks: dict[str, list[int]] = {}
         for part, batch in _batches(examples):
-            entries = list(zip(*(_entry(part, example) for example in batch), strict=True))
-            for column, kind, values in zip(numbers, kinds, entries[:-3], strict=True):
-                column.append(np.array(values, dtype=kind))
-            for column, values in zip(texts, entries[-3:], strict=True):
-                column.append(pa.array(values, pa.large_string()))
+            entries = [_entry(part, example) for example in batch]
+            for name, kind in _NUMBERS.items():
+                numbers[name].append(np.array([entry[name] for entry in entries], dtype=kind))
+            for name in _TEXTS:
+                texts[name].append(pa.array([entry[name] for entry in entries], pa.large_string()))
             for look in looks:
                 for mark, row in look(batch):
                     marks.setdefault(mark, []).append(row)
-        arrays = [
-            np.concatenate(column) if column else np.array([], dtype=kind)
-            for column, kind in zip(numbers, kinds, strict=True)
-        ]
-        order = np.argsort(arrays[0], kind="stable")
-        ordered = [pa.chunked_array(column, pa.large_string()).take(pa.array(order)) for column in texts]
-        return cls(*(array[order] for array in arrays), *ordered, {mark: sorted(rows) for mark, rows in marks.items()})
+        arrays = {name: np.concatenate([np.array([], kind), *numbers[name]]) for name, kind in _NUMBERS.items()}
+        order = np.argsort(arrays["rows"], kind="stable")
+        places = pa.array(order)
+        return cls(
+            **{name: array[order] for name, array in arrays.items()},
+            **{name: pa.chunked_array(column, pa.large_string()).take(places) for name, column in texts.items()},
+            marks={mark: sorted(rows) for mark, rows in marks.items()},
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -102,28 +109,29 @@ def _batches(examples: Examples) -> Iterator[tuple[int, list[Example]]]:
             yield place, batch
 
 
-def _entry(part: int, example: Example) -> tuple:
+def _entry(part: int, example: Example) -> dict[str, Any]:
+    """What a row adds to each column of Survey."""
     *before, last = example.messages
     tools = [json.dumps(example.messages[0]["tools"])] if example.messages[0].get("tools") else []
     system = "\n".join([said(message) for message in before if message["role"] == "system"] + tools)
     asked = "\n".join(said(message) for message in before if message["role"] != "system")
     answer = said(last)
-    return (
-        example.row,
-        part,
-        example.is_chat,
-        len(example.encoded.input_ids) + example.encoded.cut,
-        example.encoded.cut,
-        hash((plain(system), plain(asked))),
-        hash(plain(answer)),
-        hash((system, asked, answer)),
-        language_of(asked),
-        language_of(answer),
-        len(example.messages),
-        system,
-        asked,
-        answer,
-    )
+    return {
+        "rows": example.row,
+        "parts": part,
+        "is_chat": example.is_chat,
+        "tokens": len(example.encoded.input_ids) + example.encoded.cut,
+        "cut": example.encoded.cut,
+        "asks": hash((plain(system), plain(asked))),
+        "says": hash(plain(answer)),
+        "whole": hash((system, asked, answer)),
+        "asked_in": language_of(asked),
+        "answered_in": language_of(answer),
+        "turns": len(example.messages),
+        "systems": system,
+        "asked": asked,
+        "answers": answer,
+    }
 
 
 def plain(text: str) -> str:
