@@ -108,10 +108,8 @@ def _carry_out(run: Run, lease: Lease, ranks: Ranks, saved: Callable[[], None]) 
         _loop(run, ranks, saved)
     except Stopped:
         _end_early(run, is_one_of_several=ranks.count > 1)
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a run must never end silently; the sentence is for a person, the trace for us
+    # A run must never end silently; the sentence is for a person, the trace for us.
+    except (Exception, SystemExit) as error:
         lease.note(error)
         trace = "" if isinstance(error, UserError) else traceback.format_exc()
         said = _lost_rank(run) if is_lost_rank(error) else explain_failure(error)

@@ -93,9 +93,8 @@ def sentence(error: BaseException, path: str, split: str) -> str:
         if re.search(pattern, " ".join(said), re.IGNORECASE):
             return answer.format(path=path, split=split, detail=_detail(" ".join(said)))
     where = re.compile(r"(?<![\w:/])/(?:[\w.-]+/)+")  # folders of this machine
-    told = next(
-        (each for each in said if not each.startswith("DatasetGenerationError")), said[0]
-    )  # that one only wraps
+    # DatasetGenerationError only wraps another one.
+    told = next((each for each in said if not each.startswith("DatasetGenerationError")), said[0])
     return f"The data set {path} cannot be loaded: {where.sub('', told)[:200]}"
 
 

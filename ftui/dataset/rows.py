@@ -298,7 +298,6 @@ def _decode(table: pa.Table) -> list[dict[str, object]]:
 
 
 def _cells(field: pa.Field, column: pa.ChunkedArray) -> list:
-
     if field.metadata == _JSON:
         return [None if text is None else json.loads(text) for text in column.to_pylist()]
     if _is_nested(field):

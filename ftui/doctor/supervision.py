@@ -15,7 +15,7 @@ from ftui.encoding import IGNORED, Encoding, Message
 from ftui.errors import UserError
 from ftui.examples import Example
 
-FEW, ENOUGH = 10, 50
+FEW_ROWS, ENOUGH = 10, 50
 _LOST = "lost: "
 
 Shape = tuple[tuple[str | bool, ...], ...]
@@ -100,11 +100,11 @@ def _number_of_rows(survey: Survey) -> Iterator[Problem]:
     numbers = survey.numbers((survey.parts == 0).nonzero()[0])
     if not numbers:
         yield Problem("too_few_rows", "error", 0, [], "There is no row to learn from. Mend the rows, or the split.")
-    elif len(numbers) < FEW:
+    elif len(numbers) < FEW_ROWS:
         yield from error(
             "too_few_rows",
             numbers,
-            f"Too few rows to learn from: {len(numbers)}. Add rows until there are at least {FEW}, better {ENOUGH}; "
+            f"Too few rows to learn from: {len(numbers)}. Add rows until there are at least {FEW_ROWS}, better {ENOUGH}; "
             "fewer are learned by heart.",
         )
     elif len(numbers) < ENOUGH:
@@ -124,7 +124,7 @@ def _test_rows(config: RunConfig, survey: Survey) -> Iterator[Problem]:
     asked = config.split.test
     is_number = not isinstance(asked, str) and not config.split.column
     enough = max(FEWEST_ROWS, asked + missing if isinstance(asked, int) else 0) if is_number else 0
-    can_give = is_number and len(train) - missing >= FEW
+    can_give = is_number and len(train) - missing >= FEW_ROWS
     yield from warning(
         "few_test_rows",
         held_out,

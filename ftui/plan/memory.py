@@ -13,9 +13,8 @@ from ftui.plan.tokens import Tokens
 
 # All that was fitted to measurements, by the kind of device.
 PROGRAM = {"cuda": 600_000_000, "cpu": 600_000_000}  # Python and its libraries; on a GPU the CUDA context
-ACTIVATIONS = (
-    1.6  # beside the formula, where a CPU takes the libraries' paths; the starter at 500 and 1,900 tokens a pass
-)
+# Beside the formula, where a CPU takes the libraries' paths; the starter at 500 and 1,900 tokens a pass.
+ACTIVATIONS = 1.6
 LOADING = {"cuda": 0, "cpu": 4}  # bytes a weight that quantizing leaves behind with the process: two 16-bit copies
 PASS = {"cuda": 16_384, "cpu": 2_048}  # tokens beyond which a pass gets larger, not faster
 OVERHEAD = {"cuda": 125, "cpu": 30}  # what unpacking the weights costs, as tokens a pass
