@@ -16,7 +16,7 @@ from ftui.dataset import Rows, SplitSettings
 from ftui.device import Device, Lease, this_device
 from ftui.doctor import Examination, Problem, examine, suggested_epochs
 from ftui.encoding import Encoding
-from ftui.errors import UserError
+from ftui.errors import UserError, listed
 from ftui.examples import Examples, encoding_of, prepare
 from ftui.models import config_of, model_folder
 from ftui.plan import plan_of
@@ -345,7 +345,7 @@ def _spread_of(what: str, spread: dict[str, float]) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names[:LISTED]) + (" …" if len(names) > LISTED else "")
+    return listed(names, LISTED)
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,9 @@
-"""The one error that ftui raises on purpose."""
+"""The one error that ftui raises on purpose, and how sentences name the first of many things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
 
 
 class UserError(Exception):
@@ -10,3 +15,9 @@ class UserError(Exception):
 
     Everything else that is raised is a bug of ftui, and is meant to look like one.
     """
+
+
+def listed(names: Iterable[str], most: int) -> str:
+    """The first `most` names, and a sign where there are more; of a longer list only so many are asked for."""
+    first = list(islice(names, most + 1))
+    return ", ".join(first[:most]) + (" …" if len(first) > most else "")

@@ -17,7 +17,7 @@ from uuid import uuid4
 from ftui.config import RunConfig
 from ftui.dataset import BrokenRow, Rows
 from ftui.encoding import Encoded, Encoding, Message
-from ftui.errors import UserError
+from ftui.errors import UserError, listed
 from ftui.models import load_tokenizer
 from ftui.template import PromptTemplate, Unfilled
 from ftui.template.placeholders import column_of
@@ -187,10 +187,10 @@ class Examples:
         if self.broken:
             sentences.append(f"Could not be read: {_rows(len(self.broken))}, first: {self.broken[0].reason}")
         if self.left_out:
-            listed = _listed([left.row for left in self.left_out])
-            sentences.append(f"Left out: {listed}; first reason: {self.left_out[0].reason}")
+            rows = _which([left.row for left in self.left_out])
+            sentences.append(f"Left out: {rows}; first reason: {self.left_out[0].reason}")
         if self.cut:
-            sentences.append(f"Longer than max_length, so the end is cut off: {_listed(self.cut)}.")
+            sentences.append(f"Longer than max_length, so the end is cut off: {_which(self.cut)}.")
         return sentences
 
     def split_json(self) -> dict[str, Any]:
@@ -201,10 +201,9 @@ def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
 
 
-def _listed(rows: Sequence[int]) -> str:
+def _which(rows: Sequence[int]) -> str:
     """How many rows, and the first ten of them, counted from 1 as people do."""
-    numbers = ", ".join(str(row + 1) for row in rows[:10])
-    return f"{_rows(len(rows))} ({numbers}{' …' if len(rows) > 10 else ''})"
+    return f"{_rows(len(rows))} ({listed((str(row + 1) for row in rows), 10)})"
 
 
 def encoding_of(config: RunConfig, base_dir: Path) -> Encoding:

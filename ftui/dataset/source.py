@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from ftui.dataset.formats import JSON, PROSE, Part, Reading, read, suffix_of
 from ftui.dataset.hub import is_hub_id, read_hub
 from ftui.dataset.rows import Note, Rows
-from ftui.errors import UserError
+from ftui.errors import UserError, listed
 from ftui.settings import OptionalText, Settings, Whole
 
 MAX_FILES = 100_000
@@ -148,8 +148,8 @@ class DatasetSource(Settings):
                 f"“{shown}” holds {counts} files. Choose one kind with a pattern, such as {shown}/*{next(iter(kinds))}."
             )
         if others:
-            listed = ", ".join(name for _, name in others[:5]) + (" …" if len(others) > 5 else "")
-            yield Note(f"Left out of “{shown}”, as they are no data: {listed}.")
+            left_out = listed((name for _, name in others), 5)
+            yield Note(f"Left out of “{shown}”, as they are no data: {left_out}.")
         for path, name in next(iter(kinds.values())):
             yield from self._read_file(path, name)
 

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from ftui.dataset import Rows
+from ftui.errors import listed
 
 SHOWN_ROWS = 1000
 FEW = 0.05  # of the rows
@@ -74,8 +75,7 @@ def some_rows(numbers: Sequence[int], one: str = "row") -> str:
     """`row 5`, or `3 rows (5, 9, 12)`, counted from 1 as people do."""
     if len(numbers) == 1:
         return f"{one} {numbers[0] + 1}"
-    listed = ", ".join(str(number + 1) for number in numbers[:5]) + (" …" if len(numbers) > 5 else "")
-    return f"{len(numbers):,} {one}s ({listed})"
+    return f"{len(numbers):,} {one}s ({listed((str(number + 1) for number in numbers), 5)})"
 
 
 def leave_out(rows: Rows, numbers: Iterable[int], why: str) -> Fix | None:

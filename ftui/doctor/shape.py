@@ -12,7 +12,7 @@ from ftui.dataset import Rows
 from ftui.doctor.preference import Pairs
 from ftui.doctor.problem import Fix, Problem, error, leave_out, mend, some_rows, warning
 from ftui.doctor.survey import Mark, Survey
-from ftui.errors import UserError
+from ftui.errors import UserError, listed
 from ftui.examples import Example, Examples, LeftOut
 from ftui.template import PromptTemplate
 from ftui.template.columns import Columns, as_verdict
@@ -160,8 +160,8 @@ def _unrecognized(rows: Rows, cells: _Cells) -> Iterator[Problem]:
     numbers = cells.found.get("message_unrecognized_key", [])
     turns = [turn for row in rows.take(numbers[:100]) for turn in _turns(row, cells.template.messages)]
     keys = {key: None for turn in turns if isinstance(turn, dict) for key in turn if key not in _KEYS}
-    listed = ", ".join(f"“{key}”" for key in list(keys)[:5]) + (" …" if len(keys) > 5 else "")
-    sentence = f"{{rows}}: a message has keys that nothing reads: {listed}. They are not learned."
+    unread = listed((f"“{key}”" for key in keys), 5)
+    sentence = f"{{rows}}: a message has keys that nothing reads: {unread}. They are not learned."
     yield from warning("message_unrecognized_key", numbers, sentence)
 
 
@@ -171,12 +171,12 @@ def _empty(rows: Rows, cells: _Cells, used: int) -> Iterator[Problem]:
         return
     numbers = sorted({number for empty in cells.empty.values() for number in empty})
     name = max(cells.empty, key=lambda each: len(cells.empty[each]))
-    listed = " and ".join(f"“{each}”" for each in cells.empty)
+    columns = " and ".join(f"“{each}”" for each in cells.empty)
     say = error if any(len(empty) == used for empty in cells.empty.values()) else warning
     yield from say(
         "empty_placeholder",
         numbers,
-        f"{{rows}}: {listed} is empty, and the text around it is learned nevertheless. "
+        f"{{rows}}: {columns} is empty, and the text around it is learned nevertheless. "
         f"Write [[ … {{{{{name}}}}} … ]] to leave it out there.",
         leave_out(rows, numbers, "an empty column"),
     )

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ftui.config import RunConfig
-from ftui.errors import UserError
+from ftui.errors import UserError, listed
 from ftui.runs.run import WORKING, Run, write_whole
 
 RUN_NAME = re.compile(r"[\w-]+")
@@ -49,7 +49,7 @@ class RunStore:
             self._open.pop(run_id, None)
             names = [name for name in _names(self.folder) if run_id and name.startswith(run_id)]
             if run_id not in names and len(names) > 1:
-                fitting = ", ".join(sorted(names, reverse=True)[:8]) + (" …" if len(names) > 8 else "")
+                fitting = listed(sorted(names, reverse=True), 8)
                 raise UserError(f"“{run_id}” fits {len(names)} runs: {fitting}. Write more of the name.")
             if not names:
                 raise UserError(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 
-from ftui.errors import UserError
+from ftui.errors import UserError, listed
 
 MAX_CHARACTERS = 1_000_000  # of one filled template: a short template can name a large cell a thousand times
 
@@ -178,5 +178,4 @@ def unknown(name: str, columns: Sequence[str]) -> str:
     close = get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
     if close:
         return f"There is no column “{name}”. Did you mean “{by_folded[close[0]]}”?"
-    listed = ", ".join(columns[:20]) + (" …" if len(columns) > 20 else "")
-    return f"There is no column “{name}”. The columns are: {listed}."
+    return f"There is no column “{name}”. The columns are: {listed(columns, 20)}."

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ftui.errors import listed
 from ftui.template.columns import Columns
 from ftui.template.conversation import are_alternating, is_conversation
 from ftui.template.placeholders import parsed
@@ -376,11 +377,10 @@ def _text(columns: Columns) -> Proposal | None:
 
 
 def _unknown(columns: Columns) -> Proposal:
-    listed = ", ".join(columns.all[:20]) + (" …" if len(columns.all) > 20 else "")
     return Proposal(
         "unknown",
         None,
-        f"The columns are {listed}. Say which ask and which answer: write {{{{column}}}} into prompt and completion.",
+        f"The columns are {listed(columns.all, 20)}. Say which ask and which answer: write {{{{column}}}} into prompt and completion.",
     )
 
 
