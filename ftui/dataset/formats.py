@@ -113,7 +113,9 @@ def _read_arrow(path: Path, name: str, reading: Reading) -> Iterator[pa.Table]:
             for batch in batches:
                 yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError):
-        raise UserError(f"{name} is not an Arrow file, or it is damaged. Save it again, or upload it as Parquet.") from None
+        raise UserError(
+            f"{name} is not an Arrow file, or it is damaged. Save it again, or upload it as Parquet."
+        ) from None
 
 
 def _read_sheet(path: Path, name: str, reading: Reading) -> Iterator[dict | BrokenRow | Note]:
