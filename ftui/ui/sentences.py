@@ -45,6 +45,7 @@ FIRST = r"(?:(?![.:] ).)*?"  # what begins a sentence does not swallow the one b
 ANY = r".*?"
 LONGEST, DEEPEST = 1200, 12  # what is longer, or holds more within each other, was not said by the core alone
 BETWEEN = re.compile(r"(?<=[.?!…])\s+(?=\S)")
+AND = re.compile(r" y (?=h?i(?![aeou]))", re.IGNORECASE)  # español e inglés, but agua y hielo
 COMMAS = str.maketrans(",.", ".,")
 
 
@@ -82,7 +83,7 @@ def _whole(said: str, depth: int) -> str | None:
         if mark in said and (found := pattern.fullmatch(said)):
             blanks = {name: _inside(name, value, depth + 1) for name, value in found.groupdict().items()}
             if None not in blanks.values():
-                return spanish.format(**blanks)
+                return AND.sub(" e ", spanish.format(**blanks))
     return None
 
 
