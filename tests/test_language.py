@@ -374,5 +374,5 @@ def test_what_gradio_asks_for_and_has_no_words_for_has_some():
 
 
 def test_and_is_another_word_in_spanish_before_its_own_sound():
-    assert in_spanish("Spanish and English") == "español e inglés"
-    assert in_spanish("English and Spanish") == "inglés y español"
+    assert said_in_spanish("Spanish and English") == "español e inglés"
+    assert said_in_spanish("English and Spanish") == "inglés y español"

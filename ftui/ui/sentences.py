@@ -83,7 +83,8 @@ def _whole(said: str, depth: int) -> str | None:
         if mark in said and (found := pattern.fullmatch(said)):
             blanks = {name: _inside(name, value, depth + 1) for name, value in found.groupdict().items()}
             if None not in blanks.values():
-                return AND.sub(" e ", spanish.format(**blanks))
+                filled = spanish.format(**blanks)
+                return AND.sub(" e ", filled) if " y {" in spanish else filled
     return None
 
 
