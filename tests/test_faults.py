@@ -942,7 +942,7 @@ def test_runs_keep_their_order_when_the_clock_is_set_back(config, tmp_path):
 )
 def test_a_broken_line_of_events_is_passed_over_and_the_page_is_drawn_as_before(run_to_change, line):
     from ftui.ui.language import Voice
-    from ftui.ui.live import log_html, losses_html, status_html, watched_html
+    from ftui.ui.run_html import log_html, losses_html, status_html, watched_html
 
     def drawn() -> list[str]:
         run = Run(run_to_change.path)

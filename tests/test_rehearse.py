@@ -219,27 +219,6 @@ def test_a_small_device_gets_smaller_passes_and_more_recomputing(config):
     assert room[1].tokens < 400 or room[1].recomputed
 
 
-# in the page
-
-
-def test_the_page_says_what_each_part_takes_and_what_was_measured(config):
-    from ftui.plan import Measured, plan, price_here
-    from ftui.ui.language import Voice
-    from ftui.ui.live import plan_html
-
-    model_config = json.loads((Path(config.base_model) / "config.json").read_text())
-    device = Device("cpu", "CPU", 16 * GB, 2, True)
-    measured = Measured({"loading": 75.0}, 2 * GB, Choice(70, 1, 2), "Measured: <so>.")
-    price = price_here({"FTUI_PRICE_PER_HOUR": "36"}, device)
-    english, spanish = Voice(None), Voice(None)
-    spanish.spanish = True
-    html = plan_html(plan(config, model_config, Tokens([100] * 20), device, price, measured), english)
-    assert "loading 1 min 15 s" in html and "measured in a rehearsal" in html and "about $0." in html
-    assert "1 of 2 layers" in html and "2.0 GB of memory" in html and "&lt;so&gt;" in html
-    guessed = plan_html(plan(config, model_config, Tokens([100] * 20), device), spanish)
-    assert "carga" in guessed and "estimación" in guessed and "$" not in guessed
-
-
 @pytest.mark.true
 def test_the_starter_takes_the_memory_and_the_time_that_its_rehearsal_says(starter, tmp_path):
     """Each in a process of its own. The time with a wide margin, because a machine under test is seldom idle."""

@@ -80,6 +80,12 @@ class Voice:
         months = "ene feb mar abr may jun jul ago sep oct nov dic" if self.spanish else MONTHS
         return f"{time.day} {months.split()[time.month - 1]} {time:%H:%M}"
 
+    def duration(self, seconds: float) -> str:
+        """As people write it, which is the same in both languages: 2 min 05 s."""
+        minutes, seconds = divmod(int(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
     def number(self, value: float, decimals: int = 0) -> str:
         text = f"{value:,.{decimals}f}"
         return text.translate(str.maketrans(",.", ".,")) if self.spanish else text

@@ -12,7 +12,7 @@ from ftui.history import line_of
 from ftui.runs import Run
 from ftui.ui.events import QUIET, telling
 from ftui.ui.language import Voice, say
-from ftui.ui.live import run_title
+from ftui.ui.run_html import run_title
 from ftui.ui.runs_table import size_of
 
 SENTENCES = {

@@ -11,8 +11,8 @@ from ftui.history import RunLine
 from ftui.runs import ENDED, WORKING, Run
 from ftui.train import Checkpoint
 from ftui.ui.language import Voice
-from ftui.ui.live import PHASES
 from ftui.ui.plots import curve, plot_html
+from ftui.ui.run_html import PHASES
 
 LETTERS = "ABC"
 SHOWN = 500

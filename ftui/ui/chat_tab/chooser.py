@@ -13,7 +13,7 @@ from ftui.runs import ENDED, Run, RunStore
 from ftui.train import checkpoint_at, complete_checkpoints, step_of
 from ftui.ui.fieldset import fieldset
 from ftui.ui.language import Voice, say
-from ftui.ui.live import run_title
+from ftui.ui.run_html import run_title
 
 MOST_COLUMNS = 4
 AT_STEP = "step "  # a checkpoint among the models to choose from

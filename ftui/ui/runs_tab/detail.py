@@ -13,8 +13,9 @@ from ftui.runs import ENDED, WORKING, Run
 from ftui.train import checkpoints_of
 from ftui.ui.chat_tab import can_chat
 from ftui.ui.language import Voice, say
-from ftui.ui.live import log_html, losses_html, proof_html, report_html, run_title, status_html, watched_html
 from ftui.ui.question import Question
+from ftui.ui.report import proof_html, report_html
+from ftui.ui.run_html import log_html, losses_html, run_title, status_html, watched_html
 from ftui.ui.runs_table import ACTING, checkpoints_html
 
 

@@ -10,11 +10,10 @@ import gradio as gr
 from ftui.background import BackgroundTrainer, Rehearsal
 from ftui.device import this_device
 from ftui.errors import UserError
-from ftui.plan import plan_of
+from ftui.plan import Plan, plan_of
 from ftui.ui.draft import Draft
 from ftui.ui.events import LATEST, ONCE, PRIVATE, QUIET, UNSEEN, telling
 from ftui.ui.language import Voice, say
-from ftui.ui.live import plan_html
 from ftui.ui.preview import Preview
 from ftui.ui.supervision import error_html
 
@@ -73,3 +72,41 @@ def _rehearsal(rehearsal: Rehearsal, voice: Voice) -> list[Any]:
         return [plan_html(rehearsal.plan, voice), gr.Button(interactive=True), "", gr.Timer(active=False)]
     sentence = f"<div class='card plan'><p role='status'>{escape(voice.known(rehearsal.said))}</p></div>"
     return [sentence, gr.Button(interactive=not going), rehearsal.said if going else "", gr.Timer(active=going)]
+
+
+def plan_html(plan: Plan, voice: Voice, adapter: str | None = None) -> str:
+    """What the run will take, and whether it fits, with the basis of the estimate and the adapter it starts from."""
+    numbers = voice(
+        "{steps} steps, about {time}, {memory} GB of memory, {disk} GB of disk",
+        steps=voice.number(plan.steps),
+        time=voice.duration(plan.seconds),
+        memory=voice.number(plan.peak_memory_bytes / 1e9, 1),
+        disk=voice.number(plan.disk_bytes / 1e9, 1),
+    )
+    if plan.cost is not None:
+        numbers += ", " + voice("about ${cost}", cost=voice.number(plan.cost, 2))
+    mark = {"fits": "good", "tight": "warn", "does not fit": "bad"}[plan.verdict]
+    advice = f"<p class='warn'>{escape(voice.known(plan.advice))}</p>" if plan.advice else ""
+    start = f"<p>{escape(voice('Starts from the adapter of {name}.', name=adapter))}</p>" if adapter else ""
+    tip = f"<p class='quiet'>{escape(voice.known(plan.tip))}</p>" if plan.tip else ""
+    lines = "".join(f"<p class='quiet'>{escape(line)}</p>" for line in _plan_lines(plan, voice))
+    summary = escape(voice("measured in a rehearsal") if plan.rehearsed else voice("estimate"))
+    return (
+        f"<div class='card plan'><p><b class='{mark}'>{escape(voice(plan.verdict))}</b> {escape(numbers)}</p>{start}{advice}{tip}"
+        f"<details><summary class='quiet'>{summary}</summary>{lines}</details></div>"
+    )
+
+
+def _plan_lines(plan: Plan, voice: Voice) -> list[str]:
+    """Time and memory by part, how the steps are carried out, and what all that rests on."""
+    times = [f"{voice(part)} {voice.duration(seconds)}" for part, seconds in plan.times.items()]
+    memory = [
+        f"{voice(part)} {voice.number(size / 1e9, 2)} GB" for part, size in plan.memory.items() if size >= 5_000_000
+    ]
+    passes = voice(
+        "Passes of up to {tokens} tokens; {recomputed} of {layers} layers recompute their activations.",
+        tokens=voice.number(plan.choice.tokens),
+        recomputed=plan.choice.recomputed,
+        layers=plan.choice.layers,
+    )
+    return [" · ".join(times), " · ".join(memory), passes, voice.known(plan.basis)]

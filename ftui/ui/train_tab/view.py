@@ -9,7 +9,8 @@ import gradio as gr
 
 from ftui.runs import ENDED
 from ftui.ui.language import Voice, say
-from ftui.ui.live import log_html, losses_html, proof_html, status_html, watched_html
+from ftui.ui.report import proof_html
+from ftui.ui.run_html import log_html, losses_html, status_html, watched_html
 from ftui.ui.train_tab.live import Now
 
 

@@ -11,7 +11,7 @@ from ftui.background import BackgroundTrainer
 from ftui.runs import Run
 from ftui.ui.events import AT_ONCE, ONCE, PRIVATE, telling
 from ftui.ui.language import Voice, say
-from ftui.ui.live import run_title
+from ftui.ui.run_html import run_title
 from ftui.ui.train_tab.live import Live, Now
 
 RESTS = "These runs waited when ftui ended. They begin after the next run that you start or resume, or now:"

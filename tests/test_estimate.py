@@ -1,0 +1,24 @@
+"""The estimate that the Train tab shows before the click."""
+
+import json
+from pathlib import Path
+
+from ftui.device import Device
+from ftui.plan import Choice, Measured, Tokens, plan, price_here
+from ftui.ui.language import Voice
+from ftui.ui.train_tab.estimate import plan_html
+
+GB = 10**9
+
+
+def test_the_estimate_says_what_each_part_takes_and_what_was_measured(config):
+    model_config = json.loads((Path(config.base_model) / "config.json").read_text())
+    device = Device("cpu", "CPU", 16 * GB, 2, True)
+    measured = Measured({"loading": 75.0}, 2 * GB, Choice(70, 1, 2), "Measured: <so>.")
+    price = price_here({"FTUI_PRICE_PER_HOUR": "36"}, device)
+    english, spanish = Voice.of(False), Voice.of(True)
+    html = plan_html(plan(config, model_config, Tokens([100] * 20), device, price, measured), english)
+    assert "loading 1 min 15 s" in html and "measured in a rehearsal" in html and "about $0." in html
+    assert "1 of 2 layers" in html and "2.0 GB of memory" in html and "&lt;so&gt;" in html
+    guessed = plan_html(plan(config, model_config, Tokens([100] * 20), device), spanish)
+    assert "carga" in guessed and "estimación" in guessed and "$" not in guessed

@@ -1,0 +1,43 @@
+"""The report of a run as the page shows it: the verdict, the mistakes first, and the merge."""
+
+import json
+
+import pytest
+
+from ftui.ui.language import Voice
+from ftui.ui.report import proof_html
+
+
+def test_a_quick_check_claims_no_verdict_and_says_so(run_to_change):
+    report = run_to_change.read_json("report.json")
+    assert report["verdict"] == "too few rows"
+    assert "Too few held-out rows (6)" in proof_html(run_to_change, Voice(None)), "there were no more"
+    run_to_change.write("report.json", json.dumps(report | {"limit": 8}))
+    assert "A quick check: it works." in proof_html(run_to_change, Voice(None))
+
+
+def test_a_report_shows_mistakes_first_and_says_how_many_there_are(run_to_change):
+    report = run_to_change.read_json("report.json")
+    example = {"prompt": "?", "expected": "right", "zero_shot": "base"}
+    examples = [{**example, "tuned": "right", "row": row} for row in range(23)] + [{**example, "tuned": "mistaken"}]
+    spread = {"difference": {"mean": 0.875, "low": 0.75, "high": 1.0}, "metric": "exact_match"}
+    run_to_change.write("report.json", json.dumps(report | spread | {"examples": examples}))
+    html = proof_html(run_to_change, Voice(None))
+    assert "1 of 24 tuned answers are not exactly as expected; they come first. 12 of 24 rows are shown." in html
+    assert html.count("class='right'") == 11 and html.index("mistaken") < html.index("class='right'")
+    assert "Difference 88 percentage points, 95 % interval 75 to 100." in html
+
+
+def test_an_answer_without_words_is_shown_as_one(run_to_change):
+    report = run_to_change.read_json("report.json")
+    example = {"prompt": "?", "expected": "right", "zero_shot": " \n", "tuned": "", "row": 1}
+    run_to_change.write("report.json", json.dumps(report | {"examples": [example]}))
+    assert proof_html(run_to_change, Voice(None)).count("(no words)") == 2
+
+
+@pytest.mark.parametrize("spanish", [False, True])
+def test_a_merge_that_could_not_be_proven_says_so_beside_the_report(run_to_change, spanish):
+    why = "the merged model fits neither the GPU nor the memory beside it"
+    run_to_change.write("proof.json", json.dumps({"base_weights": "original", "not_proven": why}))
+    shown = proof_html(run_to_change, Voice.of(spanish))
+    assert ("pero no comparado con lo entrenado" if spanish else "but not compared with what was trained") in shown
