@@ -35,7 +35,7 @@ from ftui.train.checkpoints import step_of
 from ftui.train.coach import advice
 from ftui.train.reporter import Reporter
 from ftui.train.room import SHORTEST, Room, shorten_rows, split_rows
-from ftui.ui.train_tab.live import shown_run
+from ftui.ui.train_tab.now import shown_run
 from tests import tiny
 from tests.sittings import Nursery, Sitting
 

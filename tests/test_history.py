@@ -15,9 +15,9 @@ from ftui.history import History, line_of
 from ftui.loop import carry_out
 from ftui.runs import TAIL, Run, RunStore, folder_size
 from ftui.ui.language import Voice
+from ftui.ui.runs_tab.browsing import Browsing
 from ftui.ui.runs_tab.detail import Detail
 from ftui.ui.runs_tab.listing import Listing
-from ftui.ui.runs_tab.live import Live
 from ftui.ui.runs_tab.shelf import Asked, Shelf
 from ftui.ui.runs_table import matching
 
@@ -203,8 +203,8 @@ def test_a_stopped_run_is_not_thrown_away(run):
 
 def view(store: RunStore, chosen: str = "", group: str = "all", seen: str = "", ticked: tuple = ()) -> list:
     with gr.Blocks():
-        live = Live(Shelf(store), Listing(), Detail(BackgroundTrainer(store, Lease())))
-    return live.show(seen, Asked(chosen, list(ticked), group, ""), Voice(None))
+        browsing = Browsing(Shelf(store), Listing(), Detail(BackgroundTrainer(store, Lease())))
+    return browsing.show(seen, Asked(chosen, list(ticked), group, ""), Voice(None))
 
 
 def test_a_page_that_looks_at_a_run_that_was_deleted_shows_another_without_an_error(run, store, config):

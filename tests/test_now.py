@@ -6,7 +6,7 @@ import time
 from ftui.runs import Run
 from ftui.ui.language import Voice
 from ftui.ui.run_html import status_html
-from ftui.ui.train_tab.live import ended_before
+from ftui.ui.train_tab.now import ended_before
 
 
 def test_the_verdict_of_a_run_stands_beside_the_one_that_waited_for_it(store, config):

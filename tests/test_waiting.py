@@ -5,7 +5,7 @@ import pytest
 
 from ftui.background import BackgroundTrainer
 from ftui.device import Lease
-from ftui.ui.train_tab.live import Live
+from ftui.ui.train_tab.parts import Parts
 from ftui.ui.train_tab.waiting import Waiting
 
 
@@ -14,7 +14,7 @@ def test_a_waiting_run_that_is_gone_is_told_in_words(store, button):
     trainer = BackgroundTrainer(store, Lease())
     with gr.Blocks() as studio:
         waiting = Waiting(trainer)
-        waiting.wire(Live(trainer, waiting))
+        waiting.wire(Parts(trainer, waiting))
     act = next(function.fn for function in studio.fns.values() if function.name == button)
     with pytest.raises(gr.Error, match="There is no run “gone”"):
         act(None, "gone")

@@ -9,9 +9,9 @@ from ftui.ui.chat_tab import ChatDoor
 from ftui.ui.draft import Draft
 from ftui.ui.page import Page
 from ftui.ui.runs_tab.acts import act_at_once, act_when_answered
+from ftui.ui.runs_tab.browsing import Browsing
 from ftui.ui.runs_tab.detail import Detail
 from ftui.ui.runs_tab.listing import Listing
-from ftui.ui.runs_tab.live import Live
 from ftui.ui.runs_tab.shelf import Shelf
 from ftui.ui.runs_tab.ways import lead_to_chat, lead_to_draft
 
@@ -20,10 +20,10 @@ __all__ = ["runs_tab"]
 
 def runs_tab(trainer: BackgroundTrainer, draft: Draft, chat: ChatDoor, page: Page, tab: gr.Tab) -> gr.Timer:
     """Returns the timer of the list, which runs while this tab is shown."""
-    live = Live(Shelf(trainer.store), Listing(), Detail(trainer))
-    live.follow(page, tab)
-    act_at_once(live, trainer)
-    act_when_answered(live)
-    lead_to_chat(live, chat, page)
-    lead_to_draft(live, draft, page)
-    return live.timer
+    browsing = Browsing(Shelf(trainer.store), Listing(), Detail(trainer))
+    browsing.follow(page, tab)
+    act_at_once(browsing, trainer)
+    act_when_answered(browsing)
+    lead_to_chat(browsing, chat, page)
+    lead_to_draft(browsing, draft, page)
+    return browsing.timer

@@ -11,12 +11,12 @@ from ftui.background import BackgroundTrainer
 from ftui.runs import Run
 from ftui.ui.events import QUIET, telling
 from ftui.ui.language import Voice
-from ftui.ui.runs_tab.live import Live
+from ftui.ui.runs_tab.browsing import Browsing
 from ftui.ui.runs_tab.shelf import Asked
 
 
-def act_at_once(live: Live, trainer: BackgroundTrainer) -> None:
-    buttons, shelf = live.detail.actions, live.shelf
+def act_at_once(browsing: Browsing, trainer: BackgroundTrainer) -> None:
+    buttons, shelf = browsing.detail.actions, browsing.shelf
 
     def carried_out(act: Callable[[Run], object]) -> Callable[..., None]:
         def handler(*asked: Any) -> None:
@@ -33,16 +33,16 @@ def act_at_once(live: Live, trainer: BackgroundTrainer) -> None:
         (buttons.restore, trainer.restore),
     ]
     for button, act in acts:
-        button.click(carried_out(act), live.asked, **QUIET).success(**live.anew)
+        button.click(carried_out(act), browsing.asked, **QUIET).success(**browsing.anew)
 
-    @live.detail.checkpoints.evaluate(inputs=live.asked, **QUIET)
+    @browsing.detail.checkpoints.evaluate(inputs=browsing.asked, **QUIET)
     def evaluate_checkpoint(event: gr.EventData, *asked: Any) -> None:
         carried_out(lambda run: trainer.evaluate(run, int(event.step)))(*asked)
 
 
-def act_when_answered(live: Live) -> None:
+def act_when_answered(browsing: Browsing) -> None:
     """Whatever throws something away."""
-    buttons, question, shelf = live.detail.actions, live.detail.question, live.shelf
+    buttons, question, shelf = browsing.detail.actions, browsing.detail.question, browsing.shelf
 
     def asking(what: str) -> Callable[..., list[Any]]:
         def handler(request: gr.Request, *asked: Any) -> list[Any]:
@@ -52,10 +52,10 @@ def act_when_answered(live: Live) -> None:
         return handler
 
     for button, what in ((buttons.discard, "discard"), (buttons.delete, "delete"), (buttons.empty, "empty")):
-        button.click(asking(what), live.asked, question.outputs, **QUIET)
+        button.click(asking(what), browsing.asked, question.outputs, **QUIET)
 
-    @live.detail.checkpoints.rewind(inputs=live.asked, outputs=question.outputs, **QUIET)
+    @browsing.detail.checkpoints.rewind(inputs=browsing.asked, outputs=question.outputs, **QUIET)
     def ask_to_go_back(request: gr.Request, event: gr.EventData, *asked: Any) -> list[Any]:
         return asking(f"rewind {int(event.step)}")(request, *asked)
 
-    question.wire().then(**live.anew)
+    question.wire().then(**browsing.anew)

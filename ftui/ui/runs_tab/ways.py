@@ -11,46 +11,46 @@ from ftui.ui.chat_tab import AT_STEP, ChatDoor
 from ftui.ui.draft import Draft
 from ftui.ui.events import QUIET, telling
 from ftui.ui.page import Page
-from ftui.ui.runs_tab.live import Live
+from ftui.ui.runs_tab.browsing import Browsing
 from ftui.ui.runs_tab.shelf import Asked
 
 
-def lead_to_chat(live: Live, door: ChatDoor, page: Page) -> None:
-    leaving = {"inputs": live.asked, "outputs": [page.tabs, *door.outputs], **QUIET}
+def lead_to_chat(browsing: Browsing, door: ChatDoor, page: Page) -> None:
+    leaving = {"inputs": browsing.asked, "outputs": [page.tabs, *door.outputs], **QUIET}
 
     def chatting(request: gr.Request, which: str, asked: tuple[Any, ...]) -> list[Any]:
-        run = live.shelf.chosen(Asked(*asked))
+        run = browsing.shelf.chosen(Asked(*asked))
         return [gr.Tabs(selected="chat"), *door.open(request, run.run_id if run else "", which)]
 
-    @live.detail.actions.chat.click(**leaving)
+    @browsing.detail.actions.chat.click(**leaving)
     def chat_with_run(request: gr.Request, *asked: Any) -> list[Any]:
         return chatting(request, "", asked)
 
-    @live.detail.checkpoints.chat(**leaving)
+    @browsing.detail.checkpoints.chat(**leaving)
     def chat_with_checkpoint(request: gr.Request, event: gr.EventData, *asked: Any) -> list[Any]:
         return chatting(request, f"{AT_STEP}{int(event.step)}", asked)
 
 
-def lead_to_draft(live: Live, draft: Draft, page: Page) -> None:
-    leaving = {"inputs": live.asked, "outputs": [page.tabs, *draft.inputs], **QUIET}
+def lead_to_draft(browsing: Browsing, draft: Draft, page: Page) -> None:
+    leaving = {"inputs": browsing.asked, "outputs": [page.tabs, *draft.inputs], **QUIET}
 
     def filled(adapter: str | None, asked: tuple[Any, ...]) -> list[Any]:
         """The settings of the chosen run; `adapter` comes after its name: "", "@12", or None for a new one."""
         with telling():
-            run = live.shelf.chosen(Asked(*asked))
+            run = browsing.shelf.chosen(Asked(*asked))
             if run is None:
                 raise UserError("There is no run to take the settings from.")
             start = run.config.adapter if adapter is None else f"{run.run_id}{adapter}"
             return [gr.Tabs(selected="train"), *draft.fill(run.config.model_copy(update={"adapter": start}))]
 
-    @live.detail.actions.clone.click(**leaving)
+    @browsing.detail.actions.clone.click(**leaving)
     def clone_run(*asked: Any) -> list[Any]:
         return filled(None, asked)
 
-    @live.detail.actions.begin.click(**leaving)
+    @browsing.detail.actions.begin.click(**leaving)
     def begin_from_adapter(*asked: Any) -> list[Any]:
         return filled("", asked)
 
-    @live.detail.checkpoints.begin(**leaving)
+    @browsing.detail.checkpoints.begin(**leaving)
     def begin_from_checkpoint(event: gr.EventData, *asked: Any) -> list[Any]:
         return filled(f"@{int(event.step)}", asked)

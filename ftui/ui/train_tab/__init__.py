@@ -11,7 +11,8 @@ from ftui.ui.page import Page
 from ftui.ui.preview import Preview
 from ftui.ui.train_tab.controls import Controls
 from ftui.ui.train_tab.estimate import Estimate
-from ftui.ui.train_tab.live import Live, is_eventful
+from ftui.ui.train_tab.now import is_eventful
+from ftui.ui.train_tab.parts import Parts
 from ftui.ui.train_tab.questions import Questions, how_long
 from ftui.ui.train_tab.settings import Yaml, draw_settings, settings
 from ftui.ui.train_tab.view import View
@@ -37,11 +38,11 @@ def train_tab(trainer: BackgroundTrainer, preview: Preview, draft: Draft, page: 
         with gr.Column(scale=3):
             view = View()
 
-    live = Live(trainer, view, controls, waiting)
-    live.follow(page)
-    controls.begin(draft, live)
-    controls.end(live)
-    waiting.wire(live)
+    parts = Parts(trainer, view, controls, waiting)
+    parts.follow(page)
+    controls.begin(draft, parts)
+    controls.end(parts)
+    waiting.wire(parts)
     estimate.measure(draft)
     yaml.show_draft(draft)
     kept = {"preset": questions.preset, "length": draft.length, **form.by_path}

@@ -16,7 +16,8 @@ from ftui.ui.events import AT_ONCE, ONCE, PRIVATE, QUIET, telling
 from ftui.ui.language import Voice, say
 from ftui.ui.preview import Preview
 from ftui.ui.question import Question
-from ftui.ui.train_tab.live import Live, Now
+from ftui.ui.train_tab.now import Now
+from ftui.ui.train_tab.parts import Parts
 
 
 class Controls:
@@ -47,8 +48,8 @@ class Controls:
             gr.Button(visible=early),
         ]
 
-    def begin(self, draft: Draft, live: Live) -> None:
-        beginning = {"inputs": [self.anyway, *draft.inputs], "outputs": [self.anyway, *live.outputs]}
+    def begin(self, draft: Draft, parts: Parts) -> None:
+        beginning = {"inputs": [self.anyway, *draft.inputs], "outputs": [self.anyway, *parts.outputs]}
 
         @self.start.click(**beginning, **PRIVATE, **ONCE)
         def start_run(request: gr.Request, anyway: bool, *values: Any) -> list[Any]:
@@ -66,30 +67,30 @@ class Controls:
                 held = not anyway and self._objects(config, voice)
                 if not held:
                     work(config)
-            return [gr.Checkbox(False, visible=held), *live.show(voice)]
+            return [gr.Checkbox(False, visible=held), *parts.show(voice)]
 
-        @self.resume.click(outputs=live.outputs, **PRIVATE, **ONCE)
+        @self.resume.click(outputs=parts.outputs, **PRIVATE, **ONCE)
         def resume_run(request: gr.Request) -> list[Any]:
             with telling():
-                if run := live.now.run:
+                if run := parts.now.run:
                     self.trainer.resume(run)
-            return live.show(Voice(request))
+            return parts.show(Voice(request))
 
-    def end(self, live: Live) -> None:
+    def end(self, parts: Parts) -> None:
         """Stop keeps what was learned and does not ask; Discard does."""
 
-        @self.stop.click(outputs=live.outputs, **AT_ONCE)
+        @self.stop.click(outputs=parts.outputs, **AT_ONCE)
         def stop_run(request: gr.Request) -> list[Any]:
             if run := self.trainer.at_work:
                 run.stop()
-            return live.show(Voice(request))
+            return parts.show(Voice(request))
 
         @self.discard.click(outputs=self.question.outputs, **QUIET)
         def ask_to_discard(request: gr.Request) -> list[Any]:
-            run = live.now.run
+            run = parts.now.run
             return self.question.ask("discard", run, Voice(request)) if run else self.question.close()
 
-        self.question.wire().then(**live.anew)
+        self.question.wire().then(**parts.anew)
 
     def _objects(self, config: RunConfig, voice: Voice) -> bool:
         """Whether the doctor holds this run back; says so."""

@@ -11,7 +11,7 @@ from ftui.runs import ENDED
 from ftui.ui.language import Voice, say
 from ftui.ui.report import proof_html
 from ftui.ui.run_html import log_html, losses_html, status_html, watched_html
-from ftui.ui.train_tab.live import Now
+from ftui.ui.train_tab.now import Now
 
 
 class View:

@@ -12,7 +12,8 @@ from ftui.runs import Run
 from ftui.ui.events import AT_ONCE, ONCE, PRIVATE, telling
 from ftui.ui.language import Voice, say
 from ftui.ui.run_html import run_title
-from ftui.ui.train_tab.live import Live, Now
+from ftui.ui.train_tab.now import Now
+from ftui.ui.train_tab.parts import Parts
 
 RESTS = "These runs waited when ftui ended. They begin after the next run that you start or resume, or now:"
 
@@ -35,8 +36,8 @@ class Waiting:
         resting = [gr.Markdown(visible=now.rests), gr.Button(visible=now.rests)]
         return [gr.Column(visible=bool(named)), gr.Dropdown(choices=named, value=first), *resting]
 
-    def wire(self, live: Live) -> None:
-        chosen = {"inputs": self.runs, "outputs": live.outputs, **AT_ONCE}
+    def wire(self, parts: Parts) -> None:
+        chosen = {"inputs": self.runs, "outputs": parts.outputs, **AT_ONCE}
 
         @self.up.click(**chosen)
         def move_up(request: gr.Request, run_id: str | None) -> list[Any]:
@@ -46,14 +47,14 @@ class Waiting:
         def take_out(request: gr.Request, run_id: str | None) -> list[Any]:
             return change(self.trainer.remove, run_id, Voice(request))
 
-        @self.begin.click(outputs=live.outputs, **PRIVATE, **ONCE)
+        @self.begin.click(outputs=parts.outputs, **PRIVATE, **ONCE)
         def start_queue(request: gr.Request) -> list[Any]:
             with telling():
                 self.trainer.go_on()
-            return live.show(Voice(request))
+            return parts.show(Voice(request))
 
         def change(act: Callable[[Run], None], run_id: str | None, voice: Voice) -> list[Any]:
             with telling():
                 if run_id:
                     act(self.trainer.store.open(run_id))
-            return live.show(voice)
+            return parts.show(voice)

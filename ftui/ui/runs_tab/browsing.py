@@ -1,4 +1,4 @@
-"""Live: the list and the run that is looked at, drawn anew when something has changed."""
+"""Browsing: the list and the run that is looked at, drawn anew when something has changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ftui.ui.runs_tab.shelf import Asked, Shelf
 from ftui.ui.runs_table import LETTERS
 
 
-class Live:
+class Browsing:
     """`asked`: the inputs that say what a page looks at, as `Asked` names them; `anew`: an event that draws everything again."""
 
     def __init__(self, shelf: Shelf, listing: Listing, detail: Detail) -> None:

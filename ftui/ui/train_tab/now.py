@@ -1,18 +1,13 @@
-"""Live: the parts of the tab that follow the runs. They show the run's folder, so every browser sees the same."""
+"""What the Train tab shows of the runs now: which run, which ended before it, which wait. Knows no component."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
-
-import gradio as gr
+from typing import NamedTuple
 
 from ftui.background import BackgroundTrainer
 from ftui.runs import ENDED, WORKING, Event, Run, RunStore
-from ftui.ui.events import QUIET
-from ftui.ui.language import Voice
-from ftui.ui.page import Page
 
 GRAIN = 2.0  # seconds: the coarsest that a file's time is told in
 
@@ -29,47 +24,10 @@ class Now(NamedTuple):
     rests: bool
     before: Run | None
 
-
-class Part(Protocol):
-    """Components that are drawn anew together, and how they look now, in the same order."""
-
-    outputs: list[gr.components.Component | gr.blocks.BlockContext]
-
-    def show(self, now: Now, voice: Voice) -> list[Any]: ...
-
-
-class Live:
-    """`anew`: an event that draws all parts again."""
-
-    def __init__(self, trainer: BackgroundTrainer, *parts: Part) -> None:
-        self.trainer, self.parts = trainer, parts
-        self.outputs = [output for part in parts for output in part.outputs]
-
-        def show_run(request: gr.Request) -> list[Any]:
-            return self.show(Voice(request))
-
-        self.anew: dict[str, Any] = {"fn": show_run, "outputs": self.outputs, **QUIET}
-
-    @property
-    def now(self) -> Now:
-        run, trainer = shown_run(self.trainer), self.trainer
-        return Now(run, trainer.waiting, trainer.rests, ended_before(run, trainer.store) if run else None)
-
-    def show(self, voice: Voice) -> list[Any]:
-        """What all parts show now: the end of every event that changes a run."""
-        now = self.now
-        return [value for part in self.parts for value in part.show(now, voice)]
-
-    def follow(self, page: Page) -> None:
-        """Drawn with the page, and then by its pulse."""
-        page.pulse.watch(self.outputs, self._mark, self.show)
-        page.studio.load(**self.anew)
-
-    def _mark(self) -> Hashable:
-        """As long as it stays the same, so does what is shown."""
-        run, waiting, rests = shown_run(self.trainer), self.trainer.waiting, self.trainer.rests
-        names = tuple(each.run_id for each in waiting)
-        return (run and (run.run_id, len(run.events()), run.state, run.stop_wanted, run.discarding), names, rests)
+    @classmethod
+    def of(cls, trainer: BackgroundTrainer) -> Now:
+        run = shown_run(trainer)
+        return cls(run, trainer.waiting, trainer.rests, ended_before(run, trainer.store) if run else None)
 
 
 def shown_run(trainer: BackgroundTrainer) -> Run | None:
