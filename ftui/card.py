@@ -11,7 +11,7 @@ from ftui.evaluate import report_markdown
 from ftui.examples import Examples
 from ftui.history import data_name
 from ftui.models import hub_name, origin
-from ftui.proof import proof_sentence
+from ftui.proof import merge_sentence
 from ftui.runs import Run
 from ftui.train import Trained
 
@@ -35,7 +35,7 @@ def model_card(
         f"- Data: {data_name(config)}, {len(examples.train)} training rows, sha256 {examples.sha256[:16]}…",
         f"- {trained.steps} steps, LoRA rank {config.lora.r}, learning rate {config.training.learning_rate:g}, {precision(config)}",
         *([f"- It goes on from the adapter of {Path(config.adapter).name}."] if config.adapter else []),
-        f"- Merge into the base's weights ({proof['base_weights']}): {proof_sentence(proof)}",
+        f"- {merge_sentence(proof)}",
         "- Not for decisions that matter without a person who checks: it may be wrong.",
         "",
     ]

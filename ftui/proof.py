@@ -71,10 +71,16 @@ def _loses(proof: dict[str, Any]) -> bool:
     return proof["validation_loss_merged"] > 1.01 * proof["validation_loss_adapter"] + 1e-4
 
 
-def proof_sentence(proof: dict[str, Any]) -> str:
+def merge_sentence(proof: dict[str, Any]) -> str:
+    """What came of the merge, as the log, the model card and the page say it."""
     if "not_proven" in proof:
-        return f"not compared with what was trained, because {proof['not_proven']}."
+        return f"Merged, but not compared with what was trained: {proof['not_proven']}."
+    return f"Merged into the base's weights ({proof['base_weights']}): {proof_sentence(proof)}"
+
+
+def proof_sentence(proof: dict[str, Any]) -> str:
+    """How near the merged model is to what was trained."""
     return (
-        f"{proof['top1_agreement']:.1%} of {proof['tokens']} held-out tokens are the same, "
-        f"loss {proof['validation_loss_adapter']:.4f} with the adapter and {proof['validation_loss_merged']:.4f} merged."
+        f"it predicts {proof['top1_agreement']:.1%} of {proof['tokens']:,} held-out tokens as the adapter does; "
+        f"the loss is {proof['validation_loss_adapter']:.4f} with the adapter and {proof['validation_loss_merged']:.4f} merged."
     )

@@ -328,11 +328,12 @@ def test_a_plan_and_a_proof_are_said_in_spanish_to_their_end():
         "Una estimación aritmética, no se ejecutó nada: el 50% de 0,15 TFLOP/s (CPU, 2 núcleos) al entrenar; carga, respuestas, controles y fusión "
         "por regla general. Un ensayo lo mide. Dinero: 0,80 $ por hora (FTUI_PRICE_PER_HOUR)."
     )
-    assert (
-        said_in_spanish(
-            "Merged into the base's weights (original): 99.1% of 812 held-out tokens are the same, loss 0.1234 with the adapter and 0.1240 merged."
-        )
-        == "Fusionado con los pesos de la base (originales): coinciden 99,1% de 812 tokens apartados, pérdida 0,1234 con el adaptador y 0,1240 fusionado."
+    assert said_in_spanish(
+        "Merged into the base's weights (original): it predicts 99.1% of 1,812 held-out tokens as the adapter does; "
+        "the loss is 0.1234 with the adapter and 0.1240 merged."
+    ) == (
+        "Fusionado con los pesos de la base (originales): predice como el adaptador el 99,1% de 1.812 tokens apartados; "
+        "la pérdida es 0,1234 con el adaptador y 0,1240 fusionado."
     )
 
 

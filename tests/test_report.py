@@ -1,6 +1,8 @@
 """The report of a run as the page shows it: the verdict, the mistakes first, and the merge."""
 
 import json
+import re
+from html import escape
 
 import pytest
 
@@ -41,3 +43,24 @@ def test_a_merge_that_could_not_be_proven_says_so_beside_the_report(run_to_chang
     run_to_change.write("proof.json", json.dumps({"base_weights": "original", "not_proven": why}))
     shown = proof_html(run_to_change, Voice.of(spanish))
     assert ("pero no comparado con lo entrenado" if spanish else "but not compared with what was trained") in shown
+
+
+def test_the_page_and_the_card_say_the_verdict_and_the_merge_in_the_words_of_the_log(run_to_change):
+    said = [event.message for event in run_to_change.events()]
+    shown, card = proof_html(run_to_change, Voice(None)), (run_to_change.path / "README.md").read_text()
+    for beginning in ("Too few held-out rows", "Merged into the base's weights (original): it predicts "):
+        sentence = next(message for message in said if message.startswith(beginning))
+        assert escape(sentence) in shown and sentence in card
+
+
+def test_a_report_is_said_in_spanish_with_commas_where_spanish_has_them(run_to_change):
+    proof = run_to_change.read_json("proof.json") | {"top1_agreement": 0.9913, "tokens": 1812}
+    proof |= {"validation_loss_adapter": 0.12341, "validation_loss_merged": 0.124}
+    run_to_change.write("proof.json", json.dumps(proof))
+    shown = proof_html(run_to_change, Voice.of(True))
+    assert "Hay muy pocas filas apartadas (6) para un veredicto; hacen falta 20." in shown
+    assert (
+        "Fusionado con los pesos de la base (originales): predice como el adaptador el 99,1% de 1.812 tokens" in shown
+    )
+    assert "la pérdida es 0,1234 con el adaptador y 0,1240 fusionado." in shown
+    assert re.search(r"<td>\d+,\d{3}</td>", shown) and not re.search(r"\d\.\d{1,2}\b", shown)

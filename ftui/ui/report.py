@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ftui.evaluate import FEWEST_ROWS, is_exact
+from ftui.evaluate import headline, is_exact
+from ftui.proof import merge_sentence
 from ftui.runs import Run
 from ftui.ui.language import Voice
 from ftui.ui.run_html import reply_html, short_html
@@ -21,14 +22,6 @@ def proof_html(run: Run, voice: Voice) -> str:
 
 def report_html(report: dict[str, Any], title: str, voice: Voice, proof: dict[str, Any] | None = None) -> str:
     """One report: the verdict, the numbers of both systems, and the first answers beside each other."""
-    sentence = {
-        "better": "The tuned model is better than the base on held-out rows.",
-        "worse": "The tuned model is worse than the base on held-out rows.",
-        "not better": "The tuned model is not shown to be better than the base.",
-        "too few rows": "Too few held-out rows ({rows}) for a verdict; it takes 20.",
-    }[report["verdict"]]
-    if report["verdict"] == "too few rows" and report.get("limit", FEWEST_ROWS) < FEWEST_ROWS:
-        sentence = "A quick check: it works. {rows} rows show no more than that; a verdict takes 20."
     base, tuned, difference = report["systems"]["zero_shot"], report["systems"]["tuned"], report["difference"]
     numbers = ""
     for name, key, decimals in (("Loss", "loss", 3), ("exact matches", "exact_match", 0)):
@@ -44,7 +37,7 @@ def report_html(report: dict[str, Any], title: str, voice: Voice, proof: dict[st
         rows=report["rows"],
     )
     spread = _spread(report["metric"], difference, voice)
-    merged = _merge_sentence(proof, voice) if proof else ""
+    merged = voice.known(merge_sentence(proof)) if proof else ""
     head = "".join(f"<th scope='col'>{escape(voice(name))}</th>" for name in ("Question", "Expected", "Base", "Tuned"))
     examples = sorted(report["examples"], key=_is_right)  # the mistakes first
     rows = "".join(_proof_row(example, voice) for example in examples[:SHOWN_ROWS])
@@ -55,7 +48,7 @@ def report_html(report: dict[str, Any], title: str, voice: Voice, proof: dict[st
         shown = f"{voice(mistakes, wrong=wrong, of=len(examples))} {shown}"
     told = f"<p class='quiet'>{escape(shown)}</p><table class='grid stacks'><tr>{head}</tr>{rows}</table>"
     return (
-        f"<div class='card'><h3>{escape(title)}</h3><p class='verdict'>{escape(voice(sentence, rows=report['rows']))}</p>{table}"
+        f"<div class='card'><h3>{escape(title)}</h3><p class='verdict'>{escape(voice.known(headline(report)))}</p>{table}"
         f"<p class='quiet'>{escape(basis)} {escape(spread)}</p><p class='quiet'>{escape(merged)}</p>"
         f"{told if examples else ''}</div>"
     )
@@ -72,19 +65,6 @@ def _spread(metric: str, difference: dict[str, float], voice: Voice) -> str:
 
 def _is_right(example: dict[str, Any]) -> bool:
     return is_exact(example["tuned"], example["expected"])
-
-
-def _merge_sentence(proof: dict[str, Any], voice: Voice) -> str:
-    if "not_proven" in proof:
-        return voice.known(f"Merged, but not compared with what was trained: {proof['not_proven']}.")
-    return voice(
-        "Merged into the base's weights ({weights}) and compared: {same} of {tokens} held-out tokens are the same; loss {before} before, {after} merged.",
-        weights=voice(proof["base_weights"]),
-        same=voice.number(proof["top1_agreement"] * 100, 1) + "%",
-        tokens=proof["tokens"],
-        before=voice.number(proof["validation_loss_adapter"], 4),
-        after=voice.number(proof["validation_loss_merged"], 4),
-    )
 
 
 def _proof_row(example: dict[str, Any], voice: Voice) -> str:

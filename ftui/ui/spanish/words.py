@@ -42,6 +42,8 @@ WORDS = {
     "a float": "un número",
     "a bool": "un valor lógico",
     "a NoneType": "un valor nulo",
+    "original": "originales",
+    "rounded as in training": "redondeados como al entrenar",
     "run {run}": "el entrenamiento {run}",
     "merging {run}": "se fusiona {run}",
     "evaluating {run}": "se compara {run}",
