@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -23,13 +23,21 @@ SENTENCES = {
 }
 
 
+class Wish(NamedTuple):
+    """What a Yes carries out. `verb`: a key of SENTENCES; `step`: the one to go back to."""
+
+    verb: str
+    run_id: str
+    step: int | None = None
+
+
 class Question:
-    """What is wished waits in `outputs` with the run that it was asked about, whatever the page looks at by then."""
+    """The wish waits in `outputs` with the run that it was asked about, whatever the page looks at by then."""
 
     def __init__(self, trainer: BackgroundTrainer, prefix: str = "") -> None:
         """`prefix` tells its elements from those of another tab."""
         self.trainer = trainer
-        self.wish = gr.State("")
+        self.wish = gr.State(None)
         with gr.Column(visible=False, elem_id=f"{prefix}ask", elem_classes="ask") as self.box:
             self.text = gr.Markdown(elem_id=f"{prefix}question")
             with gr.Row():
@@ -37,29 +45,31 @@ class Question:
                 self.no = gr.Button(say("No, leave it"), size="sm", elem_id=f"{prefix}no")
         self.outputs = [self.wish, self.box, self.text]
 
-    def ask(self, what: str, run: Run, voice: Voice, trash_size: int = 0) -> list[Any]:
-        """`what`: a key of SENTENCES; after "rewind" a space and the step."""
-        verb, _, step = what.partition(" ")
+    def ask(self, verb: str, run: Run, voice: Voice, step: int | None = None, trash_size: int = 0) -> list[Any]:
         size, title = size_of(line_of(run).bytes, voice), escape(run_title(run, voice))
         text = voice(SENTENCES[verb], run=f"**{title}**", size=size, trash=size_of(trash_size, voice), step=step)
-        return [f"{verb} {run.run_id} {step}", gr.Column(visible=True), text]
+        return [Wish(verb, run.run_id, step), gr.Column(visible=True), text]
 
     def close(self) -> list[Any]:
-        return ["", gr.Column(visible=False), ""]
+        return [None, gr.Column(visible=False), ""]
 
     def wire(self) -> gr.events.Dependency:
         """Returns the event after which what was asked has been done."""
 
-        def do_it(wish: str) -> list[Any]:
-            what, run_id, step = (*wish.split(), "", "", "")[:3]
+        def do_it(wish: Wish | None) -> list[Any]:
             with telling():
-                if what == "empty":
-                    self.trainer.empty_trash()
-                elif what == "rewind":
-                    self.trainer.resume(self.trainer.store.open(run_id), int(step))
-                elif what:
-                    self.trainer.discard(self.trainer.store.open(run_id))
+                if wish:
+                    self._carry_out(wish)
             return self.close()
 
         self.no.click(self.close, outputs=self.outputs, **QUIET)
         return self.yes.click(do_it, self.wish, self.outputs, **QUIET)
+
+    def _carry_out(self, wish: Wish) -> None:
+        store = self.trainer.store
+        if wish.verb == "empty":
+            self.trainer.empty_trash()
+        elif wish.verb == "rewind":
+            self.trainer.resume(store.open(wish.run_id), wish.step)
+        else:
+            self.trainer.discard(store.open(wish.run_id))

@@ -44,18 +44,18 @@ def act_when_answered(browsing: Browsing) -> None:
     """Whatever throws something away."""
     buttons, question, shelf = browsing.detail.actions, browsing.detail.question, browsing.shelf
 
-    def asking(what: str) -> Callable[..., list[Any]]:
+    def asking(verb: str, step: int | None = None) -> Callable[..., list[Any]]:
         def handler(request: gr.Request, *asked: Any) -> list[Any]:
             run = shelf.chosen(Asked(*asked))
-            return question.ask(what, run, Voice(request), shelf.trash_size()) if run else question.close()
+            return question.ask(verb, run, Voice(request), step, shelf.trash_size()) if run else question.close()
 
         return handler
 
-    for button, what in ((buttons.discard, "discard"), (buttons.delete, "delete"), (buttons.empty, "empty")):
-        button.click(asking(what), browsing.asked, question.outputs, **QUIET)
+    for button, verb in ((buttons.discard, "discard"), (buttons.delete, "delete"), (buttons.empty, "empty")):
+        button.click(asking(verb), browsing.asked, question.outputs, **QUIET)
 
     @browsing.detail.checkpoints.rewind(inputs=browsing.asked, outputs=question.outputs, **QUIET)
     def ask_to_go_back(request: gr.Request, event: gr.EventData, *asked: Any) -> list[Any]:
-        return asking(f"rewind {int(event.step)}")(request, *asked)
+        return asking("rewind", int(event.step))(request, *asked)
 
     question.wire().then(**browsing.anew)
