@@ -11,6 +11,7 @@ import gradio as gr
 from ftui.config import RunConfig
 from ftui.dataset import DatasetSource, Rows
 from ftui.dataset.delimited import is_table
+from ftui.dataset.formats import DELIMITED, JSON, PROSE, TABLES
 from ftui.errors import UserError
 from ftui.runs import RunStore
 from ftui.settings import checked
@@ -19,20 +20,7 @@ from ftui.ui.fieldset import Fields, Form, fieldset
 from ftui.ui.language import say
 
 SAMPLES = ("samples/tickets.jsonl", "samples/labels.csv", "samples/schemas.jsonl", "samples/voice.jsonl")
-FILE_TYPES = [
-    ".csv",
-    ".tsv",
-    ".json",
-    ".jsonl",
-    ".ndjson",
-    ".parquet",
-    ".arrow",
-    ".feather",
-    ".xlsx",
-    ".txt",
-    ".md",
-    ".gz",
-]
+FILE_TYPES = [*DELIMITED, *JSON, *TABLES, *PROSE, ".gz"]
 PREVIEWED_ROWS = 50_000
 
 
