@@ -24,26 +24,35 @@ COMMA_LISTS = ("lora.target_modules", "evaluation.metrics", "evaluation.baseline
 
 
 def fieldset(settings: BaseModel, path: str, leave_out: Collection[str] = (), render: bool = True) -> Fields:
-    """One input a field, showing the value in `settings`, by its path in the config (`training.learning_rate`).
+    """One input a field, by its path in the config (`training.learning_rate`).
 
     Without `render` they are made here and drawn later, in a tab that comes after one that reads them.
     """
     return {
-        f"{path}.{name}" if path else name: _input(field, getattr(settings, name), render)
-        for name, field in type(settings).model_fields.items()
+        f"{path}.{name}" if path else name: input_of(settings, name, render=render)
+        for name in type(settings).model_fields
         if name not in leave_out
     }
 
 
-def _input(field: FieldInfo, value: Any, render: bool) -> gr.components.Component:
-    label, info = say(str(field.title)), say(str(field.description))
+def input_of(
+    settings: BaseModel, name: str, elem_id: str | None = None, render: bool = True
+) -> gr.components.Component:
+    """The input for one field, showing its value in `settings`."""
+    field, value = type(settings).model_fields[name], getattr(settings, name)
+    shown: dict[str, Any] = {**words_of(field), "elem_id": elem_id, "render": render}
     if field.annotation is bool:
-        return gr.Checkbox(value, label=label, info=info, render=render)
+        return gr.Checkbox(value, **shown)
     if get_origin(field.annotation) is Literal:
         choices = [(str(choice).lower(), choice) for choice in get_args(field.annotation)]  # true, as YAML writes it
-        return gr.Dropdown(choices, value=value, label=label, info=info, render=render)
+        return gr.Dropdown(choices, value=value, **shown)
     # Numbers, too: a number box rounds 2e-4 away and cannot say what is wrong with "abc".
-    return gr.Textbox(_to_box(value), label=label, info=info, max_lines=1, render=render)
+    return gr.Textbox(_to_box(value), max_lines=1, **shown)
+
+
+def words_of(field: FieldInfo) -> dict[str, Any]:
+    """Label and help of an input."""
+    return {"label": say(str(field.title)), "info": say(str(field.description))}
 
 
 class Form:

@@ -8,10 +8,11 @@ import gradio as gr
 
 from ftui.config import RunConfig
 from ftui.device import this_device
+from ftui.encoding import CHAT_TEMPLATES
 from ftui.errors import UserError
 from ftui.models import STARTER, ModelFacts, describe
 from ftui.ui.events import PRIVATE
-from ftui.ui.fieldset import Fields
+from ftui.ui.fieldset import Fields, input_of, words_of
 from ftui.ui.language import Voice, say
 from ftui.ui.supervision import error_html
 
@@ -56,21 +57,16 @@ def model_tab(first: RunConfig, studio: gr.Blocks) -> Fields:
 
 def _advanced(first: RunConfig) -> Fields:
     with gr.Accordion(say("Advanced"), open=False):
-        revision = gr.Textbox(label=say("Revision"), info=say("Commit or branch of a Hub model."), max_lines=1)
-        chat_template = gr.Dropdown(
-            ["auto", "plain", "alpaca", "chatml"],
-            value=first.chat_template,
-            label=say("Chat template"),
-            info=say("auto: the model's own; or plain, alpaca, chatml, or a .jinja file."),
-            allow_custom_value=True,
-        )
-        adapter = gr.Textbox(
-            label=say("Start from an adapter"),
-            info=say("A run, RUN@STEP for one of its checkpoints, or a folder. Empty: a new adapter."),
-            max_lines=1,
-            elem_id="adapter",
-        )
-    return {"revision": revision, "chat_template": chat_template, "adapter": adapter}
+        return {
+            "revision": input_of(first, "revision"),
+            "chat_template": gr.Dropdown(
+                ["auto", *CHAT_TEMPLATES],
+                value=first.chat_template,
+                allow_custom_value=True,
+                **words_of(RunConfig.model_fields["chat_template"]),
+            ),
+            "adapter": input_of(first, "adapter", elem_id="adapter"),
+        }
 
 
 def _card(facts: ModelFacts, voice: Voice) -> str:

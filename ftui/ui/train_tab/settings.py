@@ -9,7 +9,7 @@ import gradio as gr
 from ftui.config import RunConfig
 from ftui.ui.draft import Draft
 from ftui.ui.events import PRIVATE, telling
-from ftui.ui.fieldset import Fields, fieldset
+from ftui.ui.fieldset import Fields, fieldset, input_of
 from ftui.ui.language import say
 
 GROUPS = {"Training": "training", "Adapter": "lora", "Quantization": "quantization", "Evaluation": "evaluation"}
@@ -28,8 +28,7 @@ def settings(first: RunConfig) -> Fields:
     fields: Fields = {}
     for section in GROUPS.values():
         fields |= fieldset(getattr(first, section), section, render=False)
-    others = set(RunConfig.model_fields) - {"shorten_rows"}
-    return fields | fieldset(first, "", others, render=False) | {"watch_prompts": watch}
+    return fields | {"shorten_rows": input_of(first, "shorten_rows", render=False), "watch_prompts": watch}
 
 
 def draw_settings(fields: Fields) -> None:
