@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ftui.ui.pulse import SPANISH
+from ftui.ui.pulse import IN_SPANISH
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,9 +47,9 @@ def doorway(pulse: Pulse) -> type[asyncio.Protocol]:
 
         def on_response_complete(self) -> None:
             state, names = self.scope["state"], {name for name, _ in self.scope["headers"]}
-            if self.asked and SPANISH in state and not names & BODIES:
+            if self.asked and IN_SPANISH in state and not names & BODIES:
                 self.known, self.until = self.asked, time.monotonic() + SHORT_SECONDS
-                self.spanish = state[SPANISH]
+                self.spanish = state[IN_SPANISH]
             super().on_response_complete()
 
     return Doorway

@@ -41,7 +41,7 @@ ASK = """async () => {
 }"""
 FORGET = "() => { window.ftui_marks = ''; }"
 
-SPANISH = "ftui.spanish"  # in the state of a request that the pulse has answered: whether in Spanish
+IN_SPANISH = "ftui.spanish"  # in the state of a request that the pulse has answered: whether in Spanish
 
 Key = Callable[[], Hashable]
 Draw = Callable[[Voice], list[Any]]
@@ -106,7 +106,7 @@ class Pulse:
         shown, spanish = scope["query_string"].decode("latin-1"), _speaks_spanish(scope)
         # A page without marks has just been loaded, or a click has drawn over it: it must not get what was before.
         body = (await self._view(spanish, 0 if shown else time.monotonic())).changes(shown)
-        scope["state"][SPANISH] = spanish
+        scope["state"][IN_SPANISH] = spanish
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
         length = [(b"content-length", str(len(body)).encode())] if body else []
         await send({"type": "http.response.start", "status": 200 if body else 204, "headers": headers + length})
