@@ -16,7 +16,7 @@ from ftui.ui.run_html import PHASES
 
 LETTERS = "ABC"
 SHOWN = 500
-VERDICTS = {"better": "better", "worse": "worse", "not better": "not better", "too few rows": "too few rows"}
+VERDICTS = ("better", "worse", "not better", "too few rows")
 GROUPS: dict[str, tuple[str, Sequence[str] | None]] = {
     "all": ("All runs", None),
     "work": ("At work and waiting", (*WORKING, "queued")),
@@ -110,7 +110,7 @@ def _row(line: RunLine, is_chosen: bool, ticked: Sequence[str] | None, voice: Vo
 def verdict_html(verdict: str | None, voice: Voice) -> str:
     if verdict not in VERDICTS:
         return "–"
-    return f"<span class='{ {'better': 'good', 'worse': 'bad'}.get(verdict, '') }'>{escape(voice(VERDICTS[verdict]))}</span>"
+    return f"<span class='{ {'better': 'good', 'worse': 'bad'}.get(verdict, '') }'>{escape(voice(verdict))}</span>"
 
 
 def size_of(size: int, voice: Voice) -> str:
