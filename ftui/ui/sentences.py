@@ -16,20 +16,8 @@ from ftui.ui.spanish import SENTENCES, SPANISH, WORDS
 
 KNOWN_WORDS = ("words", "others")
 INNER = ("reason", "rows", "error", "more")
-MEASURES = (
-    "gb",
-    "mb",
-    "disk",
-    "needed",
-    "free",
-    "before",
-    "after",
-    "cost",
-    "speed",
-    "share",
-    "same",
-    "mean",
-)  # 0.5 is 0,5
+# What is measured: 0.5 is 0,5 in Spanish.
+MEASURES = ("gb", "mb", "disk", "needed", "free", "before", "after", "cost", "speed", "share", "same", "mean")
 NUMBER = r"\d(?:[\d.,]*\d)?%?|nan|inf"
 SHAPES = {
     "key": r"[a-z][\w./-]*|[\w.-]+/[\w.-]+",

@@ -13,9 +13,8 @@ from ftui.ui.chat_tab.replies import Replies
 from ftui.ui.events import AT_ONCE, ONCE, QUIET, UNSEEN
 from ftui.ui.language import Voice, say
 
-UNQUEUED: dict[str, Any] = {
-    "concurrency_limit": None
-}  # whoever comes second is told so, and does not wait without a word
+# Whoever comes second is told so, and does not wait without a word.
+UNQUEUED: dict[str, Any] = {"concurrency_limit": None}
 
 
 class Talk:

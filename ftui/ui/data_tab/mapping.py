@@ -18,11 +18,12 @@ LABELS = {
     "history": "History", "messages": "Conversations", "tools": "Tools", "text": "Text",
 }  # fmt: skip
 NO_COLUMN = ("—", "")
+# After the part that is there already.
 NEXT = {
     "": "Next, choose the columns for Question and Answer, or write a prompt and a completion. The rows are then checked.",
     "prompt": "Next, choose the column for Answer, or write the completion. The rows are then checked.",
     "completion": "Next, choose the column for Question, or write the prompt. The rows are then checked.",
-}  # after the part that is there already
+}
 
 
 class Mapping:
