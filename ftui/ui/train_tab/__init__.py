@@ -15,7 +15,7 @@ from ftui.ui.train_tab.now import is_eventful
 from ftui.ui.train_tab.parts import Parts
 from ftui.ui.train_tab.questions import Questions, how_long
 from ftui.ui.train_tab.settings import Yaml, draw_settings, settings
-from ftui.ui.train_tab.view import View
+from ftui.ui.train_tab.shown import Shown
 from ftui.ui.train_tab.waiting import Waiting
 
 __all__ = ["how_long", "is_eventful", "settings", "train_tab"]
@@ -36,9 +36,9 @@ def train_tab(trainer: BackgroundTrainer, preview: Preview, draft: Draft, page: 
             draw_settings(form.by_path)
             yaml = Yaml()
         with gr.Column(scale=3):
-            view = View()
+            shown = Shown()
 
-    parts = Parts(trainer, view, controls, waiting)
+    parts = Parts(trainer, shown, controls, waiting)
     parts.follow(page)
     controls.begin(draft, parts)
     controls.end(parts)
@@ -50,4 +50,4 @@ def train_tab(trainer: BackgroundTrainer, preview: Preview, draft: Draft, page: 
     fills = [questions.fill_from_preset(form), yaml.fill(draft), questions.fill_from_strength(form), restored]
     questions.follow(form, fills, tab)
     estimate.follow(draft, fills, tab)
-    return view.to_chat
+    return shown.to_chat

@@ -1,4 +1,4 @@
-"""The view: what the folder of the run says now."""
+"""The run that is shown: what its folder says now."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ftui.ui.run_html import log_html, losses_html, status_html, watched_html
 from ftui.ui.train_tab.now import Now
 
 
-class View:
+class Shown:
     def __init__(self) -> None:
         self.status = gr.HTML(elem_id="status", padding=False)
         self.to_chat = gr.Button(say("Chat with the result"), variant="primary", visible=False, elem_id="to_chat")
