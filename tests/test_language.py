@@ -346,6 +346,7 @@ def test_words_within_words_are_translated_and_what_is_no_word_of_the_core_stays
     ) == ("línea 1: 1 pregunta en español, 2 respuestas en francés, mientras la mayoría está en inglés.")
     assert said_in_spanish("rows.csv is not text but a riddle.") == "rows.csv is not text but a riddle."
     assert said_in_spanish("The adapter is saved: 1,200 steps.") == "El adaptador está guardado: 1.200 pasos."
+    assert said_in_spanish("1.6 hours") == "1,6 horas"
     assert said_in_spanish(
         "The data is larger than 2.5 GB in memory. Set a limit of rows, or split the file."
     ).startswith("Los datos ocupan más de 2,5 GB")

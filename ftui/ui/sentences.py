@@ -17,7 +17,7 @@ from ftui.ui.spanish import SENTENCES, SPANISH, WORDS
 KNOWN_WORDS = ("words", "others")
 INNER = ("reason", "rows", "error", "more")
 # What is measured: 0.5 is 0,5 in Spanish.
-MEASURES = ("gb", "mb", "disk", "needed", "free", "before", "after", "cost", "speed", "share", "same", "mean")
+MEASURES = ("gb", "mb", "disk", "needed", "free", "before", "after", "cost", "speed", "share", "same", "mean", "hours")
 NUMBER = r"\d(?:[\d.,]*\d)?%?|nan|inf"
 SHAPES = {
     "key": r"[a-z][\w./-]*|[\w.-]+/[\w.-]+",

@@ -20,7 +20,7 @@ WORDS = {
     "{name}, row {number}: {reason}": "{name}, fila {number}: {reason}",
     "{number} seconds": "{number} segundos",
     "{number} minutes": "{number} minutos",
-    "{number} hours": "{number} horas",
+    "{hours} hours": "{hours} horas",
     "and ${cost}": "y {cost} $",
     "{count} {suffix}": "{count} {suffix}",
     "{key} {value}": "{key} {value}",
