@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ftui.config import FEWEST_ROWS, RunConfig
 from ftui.encoding import Encoding
 from ftui.examples import Example
+from ftui.plan import reply_limit
 from ftui.replies import Progress, Reply, answer_losses, reply_to_all
 
 if TYPE_CHECKING:
@@ -38,10 +39,9 @@ def answer(
     stop_wanted: Callable[[], bool],
     progress: Progress = lambda done: None,
 ) -> Answers:
-    """Answers the test rows. The limit is a quarter beyond the longest expected answer, so that no system rambles for long."""
+    """Answers the test rows, every system within the same limit."""
     asked = [example for example in examples if example.is_chat]
-    longest = max((len(encoding.tokenizer(example.answer)["input_ids"]) for example in asked), default=0)
-    limit = min(config.evaluation.max_new_tokens, longest * 5 // 4 + 8)
+    limit = reply_limit(config, [len(encoding.tokenizer(example.answer)["input_ids"]) for example in asked])
     encoded = [example.encoded for example in examples]
     if not asked:
         return Answers([], answer_losses(model, encoded, progress))

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-PROVEN_ROWS = 16
 BLOCK_ELEMENTS = 1 << 18
 COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
 
@@ -89,7 +88,7 @@ def prove(
 
     widest, agreed, tokens, losses = 0.0, 0, 0, [0.0, 0.0]
     with evaluating(adapted), evaluating(merged):
-        for number, example in enumerate(examples[:PROVEN_ROWS]):
+        for number, example in enumerate(examples):
             progress(number)
             (before, targets), (after, _) = labelled_logits(adapted, example), labelled_logits(merged, example)
             after = after.to(before.device)
@@ -101,7 +100,7 @@ def prove(
                 for total, logits in zip(losses, (before, after), strict=True)
             ]
     return {
-        "rows": min(len(examples), PROVEN_ROWS),
+        "rows": len(examples),
         "tokens": tokens,
         "max_abs_logit_difference": widest,
         "top1_agreement": agreed / max(tokens, 1),

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftui.examples import Examples
-from ftui.merge import PROVEN_ROWS, Rounding, as_trained, merge, prove
+from ftui.merge import Rounding, as_trained, merge, prove
 from ftui.models import load_model, place_for
+from ftui.plan import PROVEN_ROWS
 from ftui.runs import Run, Stopped
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ def merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, examples
             shutil.rmtree(run.merged_dir)  # nobody shall chat with what is not proven
             raise Stopped
         model = load_model(run.merged_dir, place=place).eval()
-        return {"base_weights": base_weights} | prove(
-            adapted, model, held_out, run.counting("compared", min(len(held_out), PROVEN_ROWS))
-        )
+        return {"base_weights": base_weights} | prove(adapted, model, held_out, run.counting("compared", len(held_out)))
 
     place = place_for(base_dir)
     if place is None:

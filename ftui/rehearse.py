@@ -19,8 +19,8 @@ from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import Example, Examples, Part
 from ftui.models import check_tunable, config_of, load_model, model_folder
-from ftui.plan import Measured, Plan, plan_of, reply_batches, reply_limit
-from ftui.replies import answer_losses, reply_to_all
+from ftui.plan import Measured, Plan, plan_of, reply_limit
+from ftui.replies import answer_losses, reply_batches, reply_to_all
 from ftui.train import NoRoom, Way, build_trainer, recomputed_layers
 
 if TYPE_CHECKING:
@@ -178,10 +178,9 @@ def _writing_and_reading(
     asked = [example for example in examples.test[: config.evaluation.limit] or few if example.is_chat]
     if not asked:
         return 0.0, reading / tokens
-    asked.sort(key=lambda example: len(example.encoded.input_ids))
     limit = reply_limit(config, [example.encoded.trained for example in asked])
-    batch = reply_batches([len(example.encoded.input_ids) for example in asked], limit)[0]
-    questions = [example.question for example in asked[: len(batch)]]
+    first, *_ = reply_batches([len(example.encoded.input_ids) for example in asked], limit)
+    questions = [asked[place].question for place in first]
     taken = []
     for words in WORDS:
         began = time.perf_counter()

@@ -45,7 +45,7 @@ def reply_to_all(
     prompts = [encoding.prompt_ids(question) for question in questions]
     replies: dict[int, Reply] = {}
     with evaluating(model):
-        waiting = deque(_batches(prompts, max_new_tokens))
+        waiting = deque(reply_batches([len(prompt) for prompt in prompts], max_new_tokens))
         while waiting and not stop_wanted():
             batch = waiting.popleft()
 
@@ -70,15 +70,18 @@ def reply_to_all(
     return [replies[index] for index in sorted(replies)]
 
 
-def _batches(prompts: list[list[int]], max_new_tokens: int) -> Iterator[list[int]]:
-    batch: list[int] = []
-    for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index])):
-        if batch and (len(prompts[index]) + max_new_tokens) * (len(batch) + 1) > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+def reply_batches(lengths: Sequence[int], max_new_tokens: int) -> list[list[int]]:
+    """Which questions are answered together: those of like length, as many as there is room for.
+
+    `lengths`: of each question, in tokens; a batch holds places in it.
+    """
+    batches: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if batches and (lengths[place] + max_new_tokens) * (len(batches[-1]) + 1) <= BATCH_TOKENS:
+            batches[-1].append(place)
+        else:
+            batches.append([place])
+    return batches
 
 
 def _reply_batch(

@@ -10,8 +10,11 @@ import pytest
 from ftui.config import QuantizationSettings, RunConfig
 from ftui.encoding import Encoding
 from ftui.errors import UserError
-from ftui.merge import PROVEN_ROWS, as_trained, merge, prove, read_adapter
+from ftui.examples import prepare
+from ftui.merge import as_trained, merge, prove, read_adapter
 from ftui.models import load_model, load_tokenizer
+from ftui.plan import PROVEN_ROWS
+from ftui.proof import merge_and_prove
 from ftui.replies import reply_to_all
 from ftui.runs import Run
 
@@ -242,15 +245,22 @@ def test_rounding_is_that_of_the_layers_that_were_trained_on(tiny_model):
 def test_a_proof_of_equal_models_finds_no_difference_and_of_others_finds_it(tiny_model, tiny_family):
     model = load_model(tiny_model).eval()
     encoding = Encoding(load_tokenizer(tiny_model))
-    examples = encoding.encode([[*QUESTION, {"role": "assistant", "content": "red lamp"}]] * 40)
+    examples = encoding.encode([[*QUESTION, {"role": "assistant", "content": "red lamp"}]] * 4)
     same = prove(model, model, examples)
-    assert same["max_abs_logit_difference"] == 0 and same["top1_agreement"] == 1 and same["rows"] == PROVEN_ROWS
-    assert same["tokens"] == PROVEN_ROWS * examples[0].trained
+    assert same["max_abs_logit_difference"] == 0 and same["top1_agreement"] == 1 and same["rows"] == 4
+    assert same["tokens"] == 4 * examples[0].trained
     assert same["validation_loss_adapter"] == same["validation_loss_merged"] > 0
     other = prove(model, load_model(tiny_family("qwen2")).eval(), examples)
     assert (
         other["max_abs_logit_difference"] > 0.1 and other["validation_loss_merged"] != same["validation_loss_adapter"]
     )
+
+
+def test_a_merge_is_proven_on_a_few_held_out_rows_however_many_there_are(adapted_run, tiny_model, values):
+    values["split"] = {"validation": PROVEN_ROWS + 4, "test": 0}
+    run, base, adapted = adapted_run(tiny_model)
+    proof = merge_and_prove(run, base, adapted, prepare(run.config, Encoding(load_tokenizer(base))))
+    assert proof["rows"] == PROVEN_ROWS and proof["top1_agreement"] >= 0.9 and run.read_json("proof.json") == proof
 
 
 # what is refused

@@ -6,7 +6,7 @@ import pytest
 
 from ftui.encoding import IGNORED, Encoding
 from ftui.models import load_tokenizer
-from ftui.replies import answer_losses, evaluating, labelled_logits, reply_to_all
+from ftui.replies import answer_losses, evaluating, labelled_logits, reply_batches, reply_to_all
 
 QUESTIONS = [
     [{"role": "user", "content": text}]
@@ -58,6 +58,11 @@ def test_where_memory_runs_out_fewer_are_answered_at_once_and_none_is_lost(model
     room = 0
     with pytest.raises(RuntimeError, match="out of memory"):
         reply_to_all(model, encoding, QUESTIONS, 4)
+
+
+def test_questions_of_like_length_are_answered_together_as_far_as_there_is_room():
+    assert reply_batches([800, 10, 600, 20], 300) == [[1, 3, 2], [0]]
+    assert reply_batches([], 300) == []
 
 
 def test_no_reply_is_written_after_a_wish_to_stop(model, encoding):

@@ -1,13 +1,16 @@
 """The plan: memory, steps, tokens, time, disk and money of a run before the click, and how its steps are carried out."""
 
-from ftui.plan.duration import Rates, reply_batches, reply_limit
-from ftui.plan.memory import Choice, Memory, choose, peak_memory
+from ftui.plan.duration import PROVEN_ROWS, WATCHED_TOKENS, Rates, reply_limit
+from ftui.plan.memory import HEAD_TOKENS, Choice, Memory, choose, peak_memory
 from ftui.plan.plan import Measured, Plan, plan, plan_of
 from ftui.plan.price import Price, price_here
 from ftui.plan.size import Dimensions
 from ftui.plan.tokens import Tokens
 
 __all__ = [
+    "HEAD_TOKENS",
+    "PROVEN_ROWS",
+    "WATCHED_TOKENS",
     "Choice",
     "Dimensions",
     "Measured",
@@ -21,6 +24,5 @@ __all__ = [
     "plan",
     "plan_of",
     "price_here",
-    "reply_batches",
     "reply_limit",
 ]

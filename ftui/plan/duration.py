@@ -11,7 +11,7 @@ from ftui.device import Device
 from ftui.plan.memory import Choice
 from ftui.plan.size import Dimensions
 from ftui.plan.tokens import Tokens
-from ftui.replies import BATCH_TOKENS
+from ftui.replies import reply_batches
 
 # Dense matrix multiplication in 16 bits as reached in practice, in TFLOP/s; the first name that fits counts.
 GPUS = {
@@ -31,8 +31,8 @@ LAUNCHING = 0.8e-3  # a layer's kernels on a GPU
 BANDWIDTH = {"cuda": 3e11, "cpu": 1e10}  # bytes of weights a second
 LOADING = {"cuda": 1.5e-9, "cpu": 2e-8}  # a weight
 MERGING = 3e-8  # a weight: read, add, write, load again
-WATCHED_ROWS, WATCHED_TOKENS = 3, 48  # as in train/, a floor above
-PROVEN_ROWS = 16  # as in merge.py, a floor above
+WATCHED_TOKENS = 48  # of each reply to a watch prompt
+PROVEN_ROWS = 16  # held out, on which a merge is proven
 
 
 class Rates(NamedTuple):
@@ -115,26 +115,16 @@ def durations(config: RunConfig, tokens: Tokens, rates: Rates) -> dict[str, floa
 
 
 def reply_limit(config: RunConfig, answers: Sequence[int]) -> int:
-    """How many tokens a reply may have, as `evaluate.answer` sets it."""
+    """How many tokens a reply may have: a quarter beyond the longest expected answer, so that no system rambles for long.
+
+    `answers`: the tokens of each expected one.
+    """
     return min(config.evaluation.max_new_tokens, max(answers, default=0) * 5 // 4 + 8)
 
 
 def _answering(rates: Rates, asked: Sequence[tuple[int, int]], limit: int) -> float:
-    return sum(
-        (limit + 1) * rates.word + sum(questions) * rates.reading
-        for questions in reply_batches([question for question, _ in asked], limit)
-    )
-
-
-def reply_batches(questions: Sequence[int], limit: int) -> list[list[int]]:
-    """The lengths of the questions that are answered together, as `replies.reply_to_all` does it."""
-    batches: list[list[int]] = []
-    for length in sorted(questions):
-        if batches and (length + limit) * (len(batches[-1]) + 1) <= BATCH_TOKENS:
-            batches[-1].append(length)
-        else:
-            batches.append([length])
-    return batches
+    questions = [question for question, _ in asked]
+    return len(reply_batches(questions, limit)) * (limit + 1) * rates.word + sum(questions) * rates.reading
 
 
 def _passes(rates: Rates, passes: int, tokens: int) -> float:

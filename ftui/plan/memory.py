@@ -19,7 +19,8 @@ LOADING = {"cuda": 0, "cpu": 4}  # bytes a weight that quantizing leaves behind 
 PASS = {"cuda": 16_384, "cpu": 2_048}  # tokens beyond which a pass gets larger, not faster
 OVERHEAD = {"cuda": 125, "cpu": 30}  # what unpacking the weights costs, as tokens a pass
 RECOMPUTING = 0.49  # more work when every layer is recomputed
-HEAD_TOKENS = 128  # as in train/head.py, a floor above: so many learned tokens at a time
+# Learned tokens at a time on a CPU: their logits stay near the cache, and memory does not grow with the batch.
+HEAD_TOKENS = 128
 
 FITS, TIGHT = 0.85, 0.97  # of the device's memory
 Verdict = Literal["fits", "tight", "does not fit"]

@@ -8,11 +8,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ftui.encoding import IGNORED
+from ftui.plan import HEAD_TOKENS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-TOKENS = 128  # at a time: their logits stay near the cache, and memory does not grow with the batch
 SCALED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
@@ -68,8 +68,8 @@ def _frozen_head() -> type:
             log_probs, is_top1 = torch.empty(len(targets)), torch.empty(len(targets), dtype=torch.bool)
             slopes = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
             with torch.autocast("cpu", enabled=False):
-                for start in range(0, len(targets), TOKENS):
-                    part = slice(start, start + TOKENS)
+                for start in range(0, len(targets), HEAD_TOKENS):
+                    part = slice(start, start + HEAD_TOKENS)
                     target = targets[part, None]
                     logits = linear(hidden[part].to(weight.dtype), weight, bias).float()
                     is_top1[part] = logits.argmax(-1) == target[:, 0]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ftui.device import memory_peak, memory_used
 from ftui.encoding import Encoding, Message
 from ftui.errors import UserError
+from ftui.plan import WATCHED_TOKENS
 from ftui.replies import reply_to_all
 from ftui.runs import Run
 from ftui.train.coach import advice
@@ -21,7 +22,6 @@ RESULTS = (
     "step,train_loss,train_mean_token_accuracy,valid_loss,validation_mean_token_accuracy,"
     "full_valid_loss,full_valid_mean_token_accuracy"
 )
-WATCHED_TOKENS = 48
 
 
 class NotANumber(UserError):
