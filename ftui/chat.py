@@ -14,6 +14,7 @@ from ftui.device import Lease, is_out_of_memory, release_memory
 from ftui.encoding import Encoding, Message
 from ftui.errors import UserError
 from ftui.examples import encoding_of
+from ftui.failures import first_line
 from ftui.models import load_model, load_tokenizer, model_folder, place_for
 from ftui.runs import Run
 from ftui.settings import Settings, Whole
@@ -155,7 +156,7 @@ def load_adapted(run: Run, base_dir: Path, checkpoint: Path | None = None, place
         return PeftModel.from_pretrained(base, adapter_dir)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
-            f"The adapter in {adapter_dir.name} of run {run.run_id} cannot be read: {str(error).splitlines()[0][:200]}. "
+            f"The adapter in {adapter_dir.name} of run {run.run_id} cannot be read: {first_line(error)}. "
             "Take one of its checkpoints, or train it again."
         ) from None
 

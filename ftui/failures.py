@@ -1,4 +1,4 @@
-"""What a failure of the work means, in a sentence that says what a person can do about it."""
+"""What a failure of the work or of a library means, in words for a person who can do something about it."""
 
 from __future__ import annotations
 
@@ -41,3 +41,8 @@ def is_disk_full(error: BaseException) -> bool:
         return True
     cause = error.__cause__ or error.__context__
     return cause is not None and is_disk_full(cause)
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says of its failure, as a piece of a sentence; what kind of failure it is where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -13,7 +13,7 @@ import ftui.loop
 from ftui.config import RunConfig
 from ftui.device import Lease
 from ftui.errors import UserError
-from ftui.failures import explain_failure
+from ftui.failures import explain_failure, first_line
 from ftui.loop import carry_out, evaluate_again, merge_again, summary
 from ftui.runs import Run
 from tests import tiny
@@ -310,6 +310,12 @@ def test_what_goes_wrong_is_told_with_what_to_do():
     assert "disk is full" in explain_failure(OSError(errno.ENOSPC, "No space left on device"))
     assert "Rehearse the run" in explain_failure(MemoryError())
     assert "fault in ftui" in explain_failure(KeyError("x")) and "KeyError" in explain_failure(KeyError("x"))
+
+
+def test_what_a_library_says_of_a_failure_is_told_in_a_line_and_its_silence_by_its_kind():
+    assert first_line(ValueError("\nOne.\nTwo.")) == "One."
+    assert first_line(KeyError()) == "KeyError" and first_line(OSError(" \n")) == "OSError"
+    assert first_line(OSError("x" * 500)) == "x" * 200
 
 
 def test_memory_that_runs_out_on_a_cpu_is_told_as_such():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ftui.attention import PACKABLE, register_varlen_attention
 from ftui.device import this_device
 from ftui.errors import UserError
+from ftui.failures import first_line
 from ftui.models.facts import config_of, weights_size
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"The tokenizer of {folder.name} cannot be read: {str(error).splitlines()[0][:200]}") from None
+        raise UserError(f"The tokenizer of {folder.name} cannot be read: {first_line(error)}") from None
     if tokenizer.pad_token is None:
         spare = [
             name
@@ -72,7 +73,7 @@ def load_model(
         with _quantizing_on(device.kind) if to_share and options else nullcontext():
             model = _load(folder, "cpu" if to_share else place or device.kind, options)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"The weights of {folder.name} cannot be read: {str(error).splitlines()[0][:200]}") from None
+        raise UserError(f"The weights of {folder.name} cannot be read: {first_line(error)}") from None
     if options:
         _keep_unpacked(model)
     _keep_head_whole(model)
