@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -37,6 +37,13 @@ class ChatSettings(Settings):
     max_new_tokens: Whole = Field(
         256, ge=1, le=8192, title="Longest reply (tokens)", description="Replies are cut here."
     )
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How the next token is taken, as `generate` is told."""
+        if not self.temperature:
+            return {"do_sample": False}
+        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
 
 
 class Loaded(NamedTuple):
@@ -176,58 +183,82 @@ def stream_reply(
     stop: threading.Event,
 ) -> Iterator[Said]:
     """The reply so far, each time it has grown, and once more when it was cut."""
-    import torch
-    from transformers import StoppingCriteria, TextIteratorStreamer
-
-    class Wish(StoppingCriteria):
-        def __call__(self, input_ids, scores, **kwargs):
-            return torch.full((len(input_ids),), stop.is_set(), device=input_ids.device)
-
-    ids = encoding.prompt_ids(messages)
-    _check_context(model, len(ids), settings.max_new_tokens)
-    sampling = (
-        {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p}
-        if settings.temperature
-        else {"do_sample": False}
-    )
-    streamer = TextIteratorStreamer(encoding.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    failures: list[BaseException] = []
-    is_cut = False
-
-    def generate() -> None:
-        nonlocal is_cut
-        try:
-            prompt = torch.tensor([ids], device=model.device)
-            written = model.generate(
-                input_ids=prompt,
-                attention_mask=torch.ones_like(prompt),
-                max_new_tokens=settings.max_new_tokens,
-                eos_token_id=encoding.stop_token_ids,
-                pad_token_id=encoding.tokenizer.pad_token_id,
-                streamer=streamer,
-                stopping_criteria=[Wish()],
-                **sampling,
-            )[0, len(ids) :].tolist()
-            is_cut = len(written) >= settings.max_new_tokens and written[-1] not in encoding.stop_token_ids
-        except BaseException as error:  # handed to the reader below; a silent thread would leave it waiting
-            failures.append(error)
-            streamer.end()
-
-    writer = threading.Thread(target=generate, daemon=True)
-    writer.start()
+    prompt = encoding.prompt_ids(messages)
+    _check_context(model, len(prompt), settings.max_new_tokens)
+    writing = Writing(model, encoding, prompt, settings, stop)
     text = ""
     try:
-        for piece in streamer:
+        for piece in writing.pieces:
             if piece:
                 text += piece
                 yield Said(text)
     finally:
-        stop.set()
-        writer.join()
-    if failures:
-        raise failures[0]
-    if is_cut or not text:
-        yield Said(text, is_cut)
+        writing.end()
+    if writing.failure is not None:
+        raise writing.failure
+    if writing.is_cut or not text:
+        yield Said(text, writing.is_cut)
+
+
+class Writing:
+    """A reply that a thread of its own writes until it is whole, comes to its limit, or `stop` is set.
+
+    `pieces` come as they are written. After `end`: whether it `is_cut`, and the `failure` that broke it off.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        encoding: Encoding,
+        prompt: list[int],
+        settings: ChatSettings,
+        stop: threading.Event,
+    ) -> None:
+        from transformers import TextIteratorStreamer
+
+        self._model, self._encoding, self._prompt, self._settings, self._stop = model, encoding, prompt, settings, stop
+        self.pieces = TextIteratorStreamer(encoding.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.is_cut = False
+        self.failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Writes no further, and waits until the thread has ended."""
+        self._stop.set()
+        self._thread.join()
+
+    def _write(self) -> None:
+        try:
+            written, stops = self._generate(), self._encoding.stop_token_ids
+            self.is_cut = len(written) >= self._settings.max_new_tokens and written[-1] not in stops
+        except BaseException as error:  # handed to the reader; a silent thread would leave it waiting
+            self.failure = error
+            self.pieces.end()
+
+    def _generate(self) -> list[int]:
+        """The tokens of the reply."""
+        import torch
+        from transformers import StoppingCriteria
+
+        stop = self._stop
+
+        class Wish(StoppingCriteria):
+            def __call__(self, input_ids, scores, **kwargs):
+                return torch.full((len(input_ids),), stop.is_set(), device=input_ids.device)
+
+        prompt = torch.tensor([self._prompt], device=self._model.device)
+        written = self._model.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=self._settings.max_new_tokens,
+            eos_token_id=self._encoding.stop_token_ids,
+            pad_token_id=self._encoding.tokenizer.pad_token_id,
+            streamer=self.pieces,
+            stopping_criteria=[Wish()],
+            **self._settings.sampling,
+        )
+        return written[0, len(self._prompt) :].tolist()
 
 
 def _check_context(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: int) -> None:
