@@ -46,8 +46,22 @@ class ChatSettings(Settings):
         return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
 
 
+class Speaker(NamedTuple):
+    """Who is asked: one of a run's models. `checkpoint`: a folder whose adapter is asked in place of the run's."""
+
+    run: Run
+    which: Which
+    checkpoint: Path | None = None
+
+    @property
+    def key(self) -> tuple[Path, str, Path, int]:
+        """Another one after every change: the run, which of its models, and its folder, which a new merge replaces."""
+        folder = self.run.merged_dir if self.which == "merged" else self.checkpoint or self.run.adapter_dir
+        return self.run.path, self.which, folder, folder.stat().st_ino if folder.is_dir() else 0
+
+
 class Loaded(NamedTuple):
-    """`key`: the run, which of its models, and the folder it came from, which a new merge replaces."""
+    """`key`: that of the speaker when it was loaded."""
 
     key: tuple[Path, str, Path, int]
     model: PreTrainedModel
@@ -71,23 +85,17 @@ class ChatModel:
         lease.on_run(self.unload)
 
     def stream(
-        self,
-        run: Run,
-        which: Which,
-        messages: Sequence[Message],
-        settings: ChatSettings,
-        stop: threading.Event,
-        checkpoint: Path | None = None,
+        self, speaker: Speaker, messages: Sequence[Message], settings: ChatSettings, stop: threading.Event
     ) -> Iterator[tuple[Said, str]]:
         """The reply so far and the exact prompt, again and again until the reply is whole; ends early once `stop` is set.
 
-        The first is empty and comes as soon as it is this one's turn, before anything is loaded. `checkpoint`: a folder whose
-        adapter is asked in place of the run's. UserError when the model answers somebody else, or the accelerator is busy.
+        The first is empty and comes as soon as it is this one's turn, before anything is loaded. UserError when the model
+        answers somebody else, or the accelerator is busy.
         """
         with self._alone(), self._lease.held_by("the chat", timeout=2, is_run=False):
             yield Said(""), ""
             try:
-                loaded = self._load(run, which, checkpoint)
+                loaded = self._load(speaker)
                 prompt = loaded.encoding.prompt(messages)
                 for reply in stream_reply(loaded.model, loaded.encoding, messages, settings, stop):
                     yield reply, prompt
@@ -115,18 +123,17 @@ class ChatModel:
             self._loaded = None
             release_memory()
 
-    def _load(self, run: Run, which: Which, checkpoint: Path | None) -> Loaded:
-        folder = run.merged_dir if which == "merged" else checkpoint or run.adapter_dir
-        key = (run.path, which, folder, folder.stat().st_ino if folder.is_dir() else 0)
+    def _load(self, speaker: Speaker) -> Loaded:
+        key = speaker.key
         if self._loaded is None or self._loaded.key != key:
             self.unload()
-            self._loaded = Loaded(key, *load_for_chat(run, which, checkpoint))
+            self._loaded = Loaded(key, *load_for_chat(speaker))
         return self._loaded
 
 
-def load_for_chat(run: Run, which: Which, checkpoint: Path | None = None) -> tuple[PreTrainedModel, Encoding]:
-    """The merged model, the adapter (or that of a checkpoint) on its base as it was trained, or the untouched base; asked
-    as the run was trained."""
+def load_for_chat(speaker: Speaker) -> tuple[PreTrainedModel, Encoding]:
+    """The merged model, the adapter on its base as it was trained, or the untouched base; asked as the run was trained."""
+    run, which, checkpoint = speaker
     encoding = chat_encoding(run)
     if which == "merged":
         if not run.merged_dir.is_dir():

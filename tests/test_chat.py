@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ftui.chat import ChatModel, ChatSettings, Said, chat_encoding, load_for_chat, stream_reply
+from ftui.chat import ChatModel, ChatSettings, Said, Speaker, chat_encoding, load_for_chat, stream_reply
 from ftui.device import Lease
 from ftui.errors import UserError
 from ftui.replies import reply_to_all
@@ -18,7 +18,7 @@ MESSAGES = [{"role": "system", "content": "Look."}, {"role": "user", "content": 
 
 @pytest.fixture(scope="module")
 def merged(finished_run):
-    return load_for_chat(finished_run, "merged")
+    return load_for_chat(Speaker(finished_run, "merged"))
 
 
 def test_a_reply_grows_and_ends_as_the_greedy_reply(merged):
@@ -82,12 +82,12 @@ def test_a_reply_that_comes_to_its_limit_is_cut_and_one_that_ends_at_it_is_not(m
 
 def test_while_the_model_answers_somebody_another_is_told_so(finished_run):
     chat = ChatModel(Lease())
-    first = chat.stream(finished_run, "merged", MESSAGES, GREEDY, threading.Event())
+    first = chat.stream(Speaker(finished_run, "merged"), MESSAGES, GREEDY, threading.Event())
     next(first)
     with pytest.raises(UserError, match="in another window"):
-        next(chat.stream(finished_run, "merged", MESSAGES, GREEDY, threading.Event()))
+        next(chat.stream(Speaker(finished_run, "merged"), MESSAGES, GREEDY, threading.Event()))
     first.close()
-    next(chat.stream(finished_run, "merged", MESSAGES, GREEDY, threading.Event()))
+    next(chat.stream(Speaker(finished_run, "merged"), MESSAGES, GREEDY, threading.Event()))
 
 
 def test_a_conversation_longer_than_the_model_can_read_is_told(merged):
@@ -117,7 +117,7 @@ def test_base_adapter_and_merged_are_three_ways_to_one_run(finished_run):
 
     logits = {}
     for which in ("base", "adapter", "merged"):
-        model, encoding = load_for_chat(finished_run, which)
+        model, encoding = load_for_chat(Speaker(finished_run, which))
         assert not model.training
         with torch.no_grad():
             logits[which] = model(torch.tensor([encoding.prompt_ids(MESSAGES)])).logits.float()
@@ -127,11 +127,11 @@ def test_base_adapter_and_merged_are_three_ways_to_one_run(finished_run):
 
 def test_one_model_is_loaded_at_a_time_and_kept_for_the_next_reply(finished_run):
     chat = ChatModel(Lease())
-    list(chat.stream(finished_run, "merged", MESSAGES, GREEDY, threading.Event()))
+    list(chat.stream(Speaker(finished_run, "merged"), MESSAGES, GREEDY, threading.Event()))
     first = chat._loaded
-    list(chat.stream(finished_run, "merged", MESSAGES, GREEDY, threading.Event()))
+    list(chat.stream(Speaker(finished_run, "merged"), MESSAGES, GREEDY, threading.Event()))
     assert chat._loaded is first
-    list(chat.stream(finished_run, "base", MESSAGES, GREEDY, threading.Event()))
+    list(chat.stream(Speaker(finished_run, "base"), MESSAGES, GREEDY, threading.Event()))
     assert chat._loaded is not first and chat._loaded.key[1] == "base"
     chat.unload()
     assert chat._loaded is None
@@ -139,24 +139,24 @@ def test_one_model_is_loaded_at_a_time_and_kept_for_the_next_reply(finished_run)
 
 def test_a_run_that_is_trained_or_merged_again_is_loaded_again(run_to_change):
     chat = ChatModel(Lease())
-    list(chat.stream(run_to_change, "merged", MESSAGES, GREEDY, threading.Event()))
+    list(chat.stream(Speaker(run_to_change, "merged"), MESSAGES, GREEDY, threading.Event()))
     first = chat._loaded
     with run_to_change.new_folder("merged") as folder:
         shutil.copytree(run_to_change.merged_dir, folder, dirs_exist_ok=True)
-    list(chat.stream(run_to_change, "merged", MESSAGES, GREEDY, threading.Event()))
+    list(chat.stream(Speaker(run_to_change, "merged"), MESSAGES, GREEDY, threading.Event()))
     assert chat._loaded is not first
 
 
 def test_while_somebody_trains_the_chat_says_who_has_the_accelerator(finished_run):
     lease = Lease()
     with lease.held_by("run 7"), pytest.raises(UserError, match="busy: run 7"):
-        list(ChatModel(lease).stream(finished_run, "merged", MESSAGES, GREEDY, threading.Event()))
+        list(ChatModel(lease).stream(Speaker(finished_run, "merged"), MESSAGES, GREEDY, threading.Event()))
 
 
 def test_a_reply_that_nobody_reads_to_its_end_gives_the_accelerator_back(finished_run):
     lease = Lease()
     stream = ChatModel(lease).stream(
-        finished_run, "merged", MESSAGES, ChatSettings(max_new_tokens=200), threading.Event()
+        Speaker(finished_run, "merged"), MESSAGES, ChatSettings(max_new_tokens=200), threading.Event()
     )
     next(stream)
     assert lease.holder == "the chat"
@@ -167,10 +167,10 @@ def test_a_reply_that_nobody_reads_to_its_end_gives_the_accelerator_back(finishe
 def test_what_is_not_there_yet_is_told(config, store, run_to_change):
     shutil.rmtree(run_to_change.merged_dir)
     with pytest.raises(UserError, match="no merged model yet"):
-        load_for_chat(run_to_change, "merged")
+        load_for_chat(Speaker(run_to_change, "merged"))
     with pytest.raises(UserError, match="has no adapter"):
-        load_for_chat(store.create(config), "adapter")
-    model, encoding = load_for_chat(store.create(config), "base")
+        load_for_chat(Speaker(store.create(config), "adapter"))
+    model, encoding = load_for_chat(Speaker(store.create(config), "base"))
     assert encoding.prompt(MESSAGES).endswith("<|im_start|>assistant\n")
 
 
@@ -180,7 +180,7 @@ def test_an_adapter_that_is_broken_is_told(run_to_change, name, contents):
     path = run_to_change.adapter_dir / name
     path.unlink() if contents is None else path.write_bytes(contents)
     with pytest.raises(UserError, match="The adapter in adapter of run .* cannot be read: .* train it again"):
-        load_for_chat(run_to_change, "adapter")
+        load_for_chat(Speaker(run_to_change, "adapter"))
 
 
 @pytest.mark.parametrize(

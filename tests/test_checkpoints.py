@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ftui.background import BackgroundTrainer
-from ftui.chat import load_for_chat
+from ftui.chat import Speaker, load_for_chat
 from ftui.config import RunConfig
 from ftui.device import Lease
 from ftui.errors import UserError
@@ -75,11 +75,11 @@ def test_a_finished_run_is_not_taken_back(run_to_change):
 def test_the_chat_asks_the_adapter_of_a_checkpoint_also_where_no_run_was_finished(cut_off, finished_run):
     import torch
 
-    _, encoding = load_for_chat(finished_run, "adapter")
+    _, encoding = load_for_chat(Speaker(finished_run, "adapter"))
     ids = torch.tensor([encoding.prompt_ids([{"role": "user", "content": "A red lamp."}])])
     logits = []
     for step in (3, 6):
-        model, own = load_for_chat(cut_off, "adapter", checkpoint_at(cut_off, step))
+        model, own = load_for_chat(Speaker(cut_off, "adapter", checkpoint_at(cut_off, step)))
         assert own.prompt([{"role": "user", "content": "A."}]) == encoding.prompt([{"role": "user", "content": "A."}])
         with torch.no_grad():
             logits.append(model(ids).logits.float())

@@ -24,7 +24,7 @@ import yaml
 from ftui.__main__ import main
 from ftui.background import BackgroundTrainer
 from ftui.backup import Backup
-from ftui.chat import ChatModel, ChatSettings
+from ftui.chat import ChatModel, ChatSettings, Speaker
 from ftui.config import RunConfig
 from ftui.device import Lease, memory_used, release_memory
 from ftui.errors import UserError
@@ -846,7 +846,9 @@ def test_a_poisoned_gpu_fails_the_run_in_words_and_takes_no_more_work(config, st
     for refused in (
         lambda: trainer.start(config),
         lambda: trainer.resume(run),
-        lambda: next(chat.stream(finished_run, "merged", [{"role": "user", "content": "?"}], ChatSettings(), Event())),
+        lambda: next(
+            chat.stream(Speaker(finished_run, "merged"), [{"role": "user", "content": "?"}], ChatSettings(), Event())
+        ),
     ):
         with pytest.raises(UserError, match="restart ftui"):
             _when_free(refused)
@@ -868,9 +870,9 @@ def test_a_chat_that_runs_out_of_memory_gives_it_back_and_answers_the_next_time(
     with monkeypatch.context() as patch:
         patch.setattr(where, hungry)
         with pytest.raises(UserError, match="Memory ran out while answering"):
-            list(chat.stream(finished_run, "merged", asked, settings, Event()))
+            list(chat.stream(Speaker(finished_run, "merged"), asked, settings, Event()))
     assert chat._loaded is None and lease.holder is None
-    assert list(chat.stream(finished_run, "merged", asked, settings, Event()))
+    assert list(chat.stream(Speaker(finished_run, "merged"), asked, settings, Event()))
 
 
 @pytest.mark.true
@@ -887,7 +889,7 @@ def test_the_memory_of_an_idle_chat_is_measured_as_given_back_when_a_run_begins(
     chat, asked = ChatModel(lease), [{"role": "user", "content": "What do you see?"}]
     release_memory()
     before = memory_used()
-    list(chat.stream(run, "base", asked, ChatSettings(max_new_tokens=2), Event()))
+    list(chat.stream(Speaker(run, "base"), asked, ChatSettings(max_new_tokens=2), Event()))
     loaded = memory_used()
     with lease.held_by("a run"):
         after = memory_used()

@@ -26,7 +26,7 @@ def add_chat(commands: Commands) -> None:
 
 
 def chat(options: argparse.Namespace) -> Found | None:
-    from ftui.chat import ChatSettings, load_for_chat, stream_reply
+    from ftui.chat import ChatSettings, Speaker, load_for_chat, stream_reply
     from ftui.runs import RunStore
     from ftui.settings import checked
     from ftui.train import checkpoint_at
@@ -38,7 +38,7 @@ def chat(options: argparse.Namespace) -> Found | None:
     if checkpoint and options.model not in (None, "adapter"):
         raise UserError("A checkpoint holds an adapter; leave --model out, or take it without --checkpoint.")
     which = options.model or ("merged" if run.merged_dir.is_dir() and not checkpoint else "adapter")
-    model, encoding = load_for_chat(run, which, checkpoint)
+    model, encoding = load_for_chat(Speaker(run, which, checkpoint))
 
     def reply(text: str, history: list[dict[str, Any]]) -> Found:
         messages = run.config.template.turn(text, values, history)

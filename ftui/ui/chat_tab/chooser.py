@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ftui.chat import ChatSettings, Which
+from ftui.chat import ChatSettings, Speaker
 from ftui.errors import UserError
 from ftui.runs import ENDED, Run, RunStore
 from ftui.train import checkpoint_at, complete_checkpoints, step_of
@@ -100,11 +99,11 @@ def label_of(which: str, voice: Voice) -> str:
     return voice(MODELS[which])
 
 
-def model_of(run: Run, which: str) -> tuple[Which, Path | None]:
+def speaker_of(run: Run, which: str) -> Speaker:
     """What the chosen model is to the core. UserError for a checkpoint that has gone meanwhile."""
     if which.startswith(AT_STEP):
-        return "adapter", checkpoint_at(run, int(which.removeprefix(AT_STEP)))
-    return which, None  # type: ignore[return-value]
+        return Speaker(run, "adapter", checkpoint_at(run, int(which.removeprefix(AT_STEP))))
+    return Speaker(run, which)  # type: ignore[arg-type]
 
 
 def given_columns(run: Run) -> list[str]:

@@ -14,7 +14,7 @@ from ftui.errors import UserError
 from ftui.failures import explain_failure
 from ftui.runs import Run, RunStore
 from ftui.settings import checked
-from ftui.ui.chat_tab.chooser import MOST_COLUMNS, given_columns, label_of, model_of
+from ftui.ui.chat_tab.chooser import MOST_COLUMNS, given_columns, label_of, speaker_of
 from ftui.ui.events import tell
 from ftui.ui.language import Voice
 
@@ -39,9 +39,9 @@ class Replies:
             run = self._open(run_id)
             wishes = checked(ChatSettings, dict(zip(self._settings, rest[MOST_COLUMNS:], strict=True)))
             messages = _messages(run, shown, system, remember, rest[:MOST_COLUMNS])
-            model, checkpoint = model_of(run, which)
+            speaker = speaker_of(run, which)
             talk = [*shown, _note(label_of(which, voice))]
-            for said, prompt in self._chat.stream(run, model, messages, wishes, stop, checkpoint):
+            for said, prompt in self._chat.stream(speaker, messages, wishes, stop):
                 cut = [_note(voice("cut at {count} tokens", count=wishes.max_new_tokens))] if said.is_cut else []
                 yield [*talk, {"role": "assistant", "content": said.words if begun else "…"}, *cut], prompt
                 begun = True
