@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftui.encoding import Encoded
 from ftui.examples import Examples
 from ftui.merge import Rounding, as_trained, merge, prove
 from ftui.models import load_model, place_for
@@ -22,7 +23,26 @@ def merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, examples
 
     A 4-bit run learns on rounded weights. Usually the original ones serve the adapter as well; the proof tells.
     """
-    held_out = [example.encoded for example in (examples.validation or examples.test or examples.train)[:PROVEN_ROWS]]
+    place = place_for(base_dir)
+    if place is None:
+        merge(run, base_dir)
+        why = "the merged model fits neither the GPU nor the memory beside it"
+        proof: dict[str, Any] = {"base_weights": "original", "not_proven": why}
+        level, said = "warning", f"Merged, but not compared with what was trained: {why}."
+    else:
+        held_out = (examples.validation or examples.test or examples.train)[:PROVEN_ROWS]
+        proof = _best_merge(run, base_dir, place, adapted, [example.encoded for example in held_out])
+        level = "warning" if _loses(proof) else "info"
+        said = f"Merged into the base's weights ({proof['base_weights']}): {proof_sentence(proof)}"
+    run.write("proof.json", json.dumps(proof, indent=1))
+    run.log("message", said, level, proof=proof)
+    return proof
+
+
+def _best_merge(
+    run: Run, base_dir: Path, place: str, adapted: PreTrainedModel, held_out: list[Encoded]
+) -> dict[str, Any]:
+    """The proof of the merge that serves the held-out rows best, which is the one that stays."""
 
     def merged(base_weights: str, rounding: Rounding | None) -> dict[str, Any]:
         if run.stop_wanted:
@@ -32,38 +52,16 @@ def merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, examples
             shutil.rmtree(run.merged_dir)  # nobody shall chat with what is not proven
             raise Stopped
         model = load_model(run.merged_dir, place=place).eval()
-        return {"base_weights": base_weights} | prove(adapted, model, held_out, run.counting("compared", len(held_out)))
+        proof = prove(adapted, model, held_out, run.counting("compared", len(held_out)))
+        return {"base_weights": base_weights} | proof
 
-    place = place_for(base_dir)
-    if place is None:
-        merge(run, base_dir)
-        proof = {
-            "base_weights": "original",
-            "not_proven": "the merged model fits neither the GPU nor the memory beside it",
-        }
-        run.write("proof.json", json.dumps(proof, indent=1))
-        run.log(
-            "message", f"Merged, but not compared with what was trained: {proof['not_proven']}.", "warning", proof=proof
-        )
+    proof, quantization = merged("original", None), run.config.quantization
+    if not (quantization.load_in_4bit and _loses(proof)):
         return proof
-    proof = merged("original", None)
-    quantization = run.config.quantization
-    if quantization.load_in_4bit and _loses(proof):
-        run.log(
-            "message", f"On the original weights: {proof_sentence(proof)} Trying the weights as they were in training."
-        )
-        other = merged("rounded as in training", as_trained(quantization))
-        is_better = other["validation_loss_merged"] <= proof["validation_loss_merged"]
-        proof = other if is_better else merged("original", None)
-    level = "warning" if _loses(proof) else "info"
-    run.write("proof.json", json.dumps(proof, indent=1))
-    run.log(
-        "message",
-        f"Merged into the base's weights ({proof['base_weights']}): {proof_sentence(proof)}",
-        level,
-        proof=proof,
-    )
-    return proof
+    run.log("message", f"On the original weights: {proof_sentence(proof)} Trying the weights as they were in training.")
+    other = merged("rounded as in training", as_trained(quantization))
+    is_better = other["validation_loss_merged"] <= proof["validation_loss_merged"]
+    return other if is_better else merged("original", None)
 
 
 def _loses(proof: dict[str, Any]) -> bool:
