@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ftui.config import RunConfig
 from ftui.device import Lease, forget_peak, is_out_of_memory, memory_peak, release_memory, this_device
@@ -19,7 +19,7 @@ from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import Example, Examples, Part
 from ftui.models import check_tunable, config_of, load_model, model_folder
-from ftui.plan import Measured, Plan, plan_of, reply_limit
+from ftui.plan import Choice, Measured, Plan, plan_of, reply_limit
 from ftui.replies import answer_losses, reply_batches, reply_to_all
 from ftui.train import NoRoom, Way, build_trainer, recomputed_layers
 
@@ -55,7 +55,7 @@ def rehearse(
     with lease.held_by("a rehearsal"):
         release_memory()
         try:
-            measured = _measured(config, encoding, examples, base_dir, planned, report)
+            measured = _Trial(config, encoding, examples, report).measured(base_dir, planned.choice)
         except (NoRoom, RuntimeError, MemoryError) as error:
             if not isinstance(error, NoRoom) and not is_out_of_memory(error):
                 raise
@@ -70,50 +70,96 @@ def rehearse(
     return plan_of(config, examples, model_config, device, measured)
 
 
-def _measured(
-    config: RunConfig, encoding: Encoding, examples: Examples, base_dir: Path, planned: Plan, report: Report
-) -> Measured:
-    forget_peak()
-    started = time.perf_counter()
-    report("Rehearsing: the model is loaded.")
-    model = load_model(base_dir, config.quantization)
-    loading = time.perf_counter() - started
-    base_word, _ = _writing_and_reading(model, encoding, config, examples)
-    report("Rehearsing: the longest rows go first.")
-    chosen = _chosen(config, examples.train)
-    with TemporaryDirectory(prefix="ftui-rehearsal-") as folder:
-        building = time.perf_counter()
-        rows = _only(examples, [row for step in chosen for row in step])
-        shortened = _shortened(config, chosen)
-        trainer = build_trainer(shortened, model, encoding, rows, Path(folder), Way(choice=planned.choice))
-        trainer.tell = report
-        trainer.args.train_sampling_strategy = "sequential"
-        loading += time.perf_counter() - building
+class _Learned(NamedTuple):
+    """What the steps have left: the model, how they were carried out in the end, and how many there were.
+
+    In seconds, `building`: the trainer, before them; `a_token`: one of a usual step.
+    """
+
+    model: PreTrainedModel
+    choice: Choice
+    steps: int
+    building: float
+    a_token: float
+
+
+class _Trial(NamedTuple):
+    """A run in small. `report` gets a sentence for each thing that begins."""
+
+    config: RunConfig
+    encoding: Encoding
+    examples: Examples
+    report: Report
+
+    def measured(self, base_dir: Path, choice: Choice) -> Measured:
+        """What each piece of work takes. NoRoom, or the libraries' own error, where memory runs out."""
+        forget_peak()
+        started = time.perf_counter()
+        self.report("Rehearsing: the model is loaded.")
+        model = load_model(base_dir, self.config.quantization)
+        loading = time.perf_counter() - started
+        base_word, _ = self._writing_and_reading(model)
+        self.report("Rehearsing: the longest rows go first.")
+        learned = self._learn(model, choice)
+        self.report("Rehearsing: a few words of a reply.")
+        word, reading = self._writing_and_reading(learned.model)
+        rates = {
+            "loading": loading + learned.building + ROWS_SECONDS,
+            "training": learned.a_token,
+            "reading": reading,
+            "word": word,
+            "base_word": base_word,
+        }
+        basis = (
+            f"Measured: {learned.steps} steps on this machine, the longest first ({1 / learned.a_token:,.0f} tokens a second), "
+            "loading, reading and writing. Merging is an estimate."
+        )
+        return Measured(rates, memory_peak(), learned.choice, basis)
+
+    def _learn(self, model: PreTrainedModel, choice: Choice) -> _Learned:
+        """The longest steps and a few usual ones, carried out as the run would."""
+        steps = _chosen(self.config, self.examples.train)
         seconds: list[float] = []
-        trainer.add_callback(_clock(seconds))
-        trainer.train()
-    trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    choice = planned.choice._replace(tokens=int(trainer.room.tokens), recomputed=recomputed_layers(trained))
-    trainer.optimizer = trainer.lr_scheduler = None
-    trainer.accelerator.free_memory()
-    report("Rehearsing: a few words of a reply.")
-    word, reading = _writing_and_reading(trained, encoding, config, examples)
-    steps = list(zip(chosen, seconds, strict=False))
-    usual = steps[LONGEST:] or steps[-1:]
-    tokens = sum(len(row.encoded.input_ids) for step, _ in usual for row in step)
-    training = sum(taken for _, taken in usual) / tokens
-    rates = {
-        "loading": loading + ROWS_SECONDS,
-        "training": training,
-        "reading": reading,
-        "word": word,
-        "base_word": base_word,
-    }
-    basis = (
-        f"Measured: {len(seconds)} steps on this machine, the longest first ({1 / training:,.0f} tokens a second), loading, reading "
-        "and writing. Merging is an estimate."
-    )
-    return Measured(rates, memory_peak(), choice, basis)
+        with TemporaryDirectory(prefix="ftui-rehearsal-") as folder:
+            started = time.perf_counter()
+            rows = _only(self.examples, [row for step in steps for row in step])
+            shortened = _shortened(self.config, steps)
+            trainer = build_trainer(shortened, model, self.encoding, rows, Path(folder), Way(choice=choice))
+            trainer.tell = self.report
+            trainer.args.train_sampling_strategy = "sequential"
+            building = time.perf_counter() - started
+            trainer.add_callback(_clock(seconds))
+            trainer.train()
+        trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        choice = choice._replace(tokens=int(trainer.room.tokens), recomputed=recomputed_layers(trained))
+        trainer.optimizer = trainer.lr_scheduler = None
+        trainer.accelerator.free_memory()
+        taken = list(zip(steps, seconds, strict=False))
+        usual = taken[LONGEST:] or taken[-1:]
+        tokens = sum(len(row.encoded.input_ids) for step, _ in usual for row in step)
+        return _Learned(trained, choice, len(seconds), building, sum(took for _, took in usual) / tokens)
+
+    def _writing_and_reading(self, model: PreTrainedModel) -> tuple[float, float]:
+        """Seconds of a forward pass beside its tokens, and of a token. Asked are rows that the run asks, too, as many at once."""
+        few = (self.examples.test or self.examples.validation or self.examples.train)[:READ_ROWS]
+        began = time.perf_counter()
+        answer_losses(model, [example.encoded for example in few])
+        reading = time.perf_counter() - began
+        tokens = sum(len(example.encoded.input_ids) for example in few)
+        asked = [example for example in self.examples.test[: self.config.evaluation.limit] or few if example.is_chat]
+        if not asked:
+            return 0.0, reading / tokens
+        limit = reply_limit(self.config, [example.encoded.trained for example in asked])
+        first, *_ = reply_batches([len(example.encoded.input_ids) for example in asked], limit)
+        questions = [asked[place].question for place in first]
+        taken = []
+        for words in WORDS:
+            began = time.perf_counter()
+            replies = reply_to_all(model, self.encoding, questions, words)
+            taken.append((time.perf_counter() - began, max(reply.tokens for reply in replies)))
+        (short, few_words), (long, more_words) = taken
+        word = (long - short) / (more_words - few_words) if more_words > few_words else long / more_words
+        return word, max(reading - len(few) * word, reading / 4) / tokens
 
 
 def _only(examples: Examples, train: list[Example]) -> Examples:
@@ -164,28 +210,3 @@ def _clock(seconds: list[float]) -> TrainerCallback:
                 control.should_training_stop = True
 
     return Clock()
-
-
-def _writing_and_reading(
-    model: PreTrainedModel, encoding: Encoding, config: RunConfig, examples: Examples
-) -> tuple[float, float]:
-    """Seconds of a forward pass beside its tokens, and of a token. Asked are rows that the run asks, too, as many at once."""
-    few = (examples.test or examples.validation or examples.train)[:READ_ROWS]
-    began = time.perf_counter()
-    answer_losses(model, [example.encoded for example in few])
-    reading = time.perf_counter() - began
-    tokens = sum(len(example.encoded.input_ids) for example in few)
-    asked = [example for example in examples.test[: config.evaluation.limit] or few if example.is_chat]
-    if not asked:
-        return 0.0, reading / tokens
-    limit = reply_limit(config, [example.encoded.trained for example in asked])
-    first, *_ = reply_batches([len(example.encoded.input_ids) for example in asked], limit)
-    questions = [asked[place].question for place in first]
-    taken = []
-    for words in WORDS:
-        began = time.perf_counter()
-        replies = reply_to_all(model, encoding, questions, words)
-        taken.append((time.perf_counter() - began, max(reply.tokens for reply in replies)))
-    (short, few_words), (long, more_words) = taken
-    word = (long - short) / (more_words - few_words) if more_words > few_words else long / more_words
-    return word, max(reading - len(few) * word, reading / 4) / tokens
