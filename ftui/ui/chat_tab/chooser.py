@@ -20,7 +20,7 @@ MODELS = {"merged": "merged", "adapter": "adapter on its base", "base": "untouch
 
 
 class Chooser:
-    """`outputs`, and what they `show` for a run, come in the same order."""
+    """`outputs`, and what they `show` for a run, come in the same order. `inputs`: all that a reply depends on beside the talk."""
 
     def __init__(self) -> None:
         self.run = gr.Dropdown([], label=say("Run"), elem_id="chat_run")
@@ -38,6 +38,7 @@ class Chooser:
         with gr.Accordion(say("How it answers"), open=False):
             self.settings = fieldset(ChatSettings(), "")
         self.outputs = [self.run, self.which, self.system, self.remember, *self.columns]
+        self.inputs = [*self.outputs, *self.settings.values()]
 
     def show(self, ready: dict[str, Run], run: Run | None, which: str | None, voice: Voice) -> list[Any]:
         """The runs to choose from, by id; the chosen one, and its model `which`, else its best."""

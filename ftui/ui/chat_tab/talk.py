@@ -56,24 +56,22 @@ class Talk:
         can = {self.send: can_ask, self.halt: False, self.retry: can_ask, self.clear: can_ask}
         return [gr.Button(interactive=(button is self.halt) if is_under_way else can[button]) for button in can]
 
+    def _growing(self, answer: Iterator[list[Any]]) -> Iterator[list[Any]]:
+        """With the buttons of a reply that is under way, at first."""
+        buttons: list[Any] = self._buttons(is_under_way=True)
+        for each in answer:
+            yield [*each, *buttons]
+            buttons = [gr.skip() for _ in buttons]
+
     def wire(self, replies: Replies, chooser: Chooser) -> None:
-        chosen = [chooser.run, chooser.which, chooser.system, chooser.remember, *chooser.columns]
-        chosen += chooser.settings.values()
         answering = {**UNQUEUED, **UNSEEN, **ONCE}
         buttons, written = self.outputs[1:], [self.conversation, self.exact]
-
-        def growing(answer: Iterator[list[Any]]) -> Iterator[list[Any]]:
-            """With the buttons of a reply that is under way, at first."""
-            shown: list[Any] = self._buttons(is_under_way=True)
-            for each in answer:
-                yield [*each, *shown]
-                shown = [gr.skip() for _ in buttons]
 
         def send_message(request: gr.Request, text: str, shown: list[dict[str, Any]], *chosen: Any) -> Iterator[Any]:
             if not text.strip():
                 return
             left: Any = ""  # only once: what is typed while the model answers stays
-            for each in growing(replies.answer(request, [*shown, {"role": "user", "content": text}], chosen)):
+            for each in self._growing(replies.answer(request, [*shown, {"role": "user", "content": text}], chosen)):
                 yield [left, *each]
                 left = gr.skip()
 
@@ -81,7 +79,7 @@ class Talk:
             while shown and shown[-1]["role"] == "assistant":
                 shown = shown[:-1]
             if shown:
-                yield from growing(replies.answer(request, shown, chosen))
+                yield from self._growing(replies.answer(request, shown, chosen))
 
         def free_buttons() -> list[Any]:
             return self._buttons(is_under_way=False)
@@ -89,11 +87,11 @@ class Talk:
         sent = gr.on(
             [self.send.click, self.message.submit],
             send_message,
-            [self.message, self.conversation, *chosen],
+            [self.message, self.conversation, *chooser.inputs],
             [self.message, *written, *buttons],
             **answering,
         )
-        again = self.retry.click(retry_reply, [self.conversation, *chosen], [*written, *buttons], **answering)
+        again = self.retry.click(retry_reply, [self.conversation, *chooser.inputs], [*written, *buttons], **answering)
         for ended in (sent, again):  # well or not
             ended.then(free_buttons, outputs=buttons, **QUIET)
 
