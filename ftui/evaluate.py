@@ -68,7 +68,7 @@ def compare(
         "prompt_tokens": {
             name: _mean([reply.prompt_tokens for reply in answers.replies]) for name, answers in systems.items()
         },
-        "examples": [_row(encoding, example, index, systems) for index, example in enumerate(asked)],
+        "examples": [_row(example, index, systems) for index, example in enumerate(asked)],
         "forgetting": {},
         "decoding": "greedy",
     }
@@ -128,7 +128,7 @@ def _summary(asked: Sequence[Example], answers: Answers) -> dict[str, Any]:
     }
 
 
-def _row(encoding: Encoding, example: Example, index: int, systems: dict[str, Answers]) -> dict[str, Any]:
+def _row(example: Example, index: int, systems: dict[str, Answers]) -> dict[str, Any]:
     replies = {name: answers.replies[index].text for name, answers in systems.items()}
     return {"row": example.row, "prompt": example.question[-1]["content"], "expected": example.answer, **replies}
 

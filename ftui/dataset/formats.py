@@ -59,7 +59,12 @@ def read(path: Path, name: str, reading: Reading) -> Iterator[Part]:
     if suffix in TABLES:
         if not path.stat().st_size:
             raise UserError(f"{name} is empty. Choose a file with rows in it.")
-        yield from {".parquet": _read_parquet, ".xlsx": _read_sheet}.get(suffix, _read_arrow)(path, name, reading)
+        if suffix == ".parquet":
+            yield from _read_parquet(path, name)
+        elif suffix == ".xlsx":
+            yield from _read_sheet(path, name, reading.sheet)
+        else:
+            yield from _read_arrow(path, name)
         return
     file = TextFile.survey(path, name)
     if file.guessed:
@@ -82,7 +87,7 @@ def _read_prose(file: TextFile, unit: str) -> Iterator[dict]:
             yield {"text": piece.strip("\n")}
 
 
-def _read_parquet(path: Path, name: str, reading: Reading) -> Iterator[pa.Table]:
+def _read_parquet(path: Path, name: str) -> Iterator[pa.Table]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -100,7 +105,7 @@ def _read_parquet(path: Path, name: str, reading: Reading) -> Iterator[pa.Table]
         raise UserError(f"{name} is not a Parquet file, or it is damaged. Export or upload it again.") from None
 
 
-def _read_arrow(path: Path, name: str, reading: Reading) -> Iterator[pa.Table]:
+def _read_arrow(path: Path, name: str) -> Iterator[pa.Table]:
     import pyarrow as pa
 
     try:
@@ -118,8 +123,8 @@ def _read_arrow(path: Path, name: str, reading: Reading) -> Iterator[pa.Table]:
         ) from None
 
 
-def _read_sheet(path: Path, name: str, reading: Reading) -> Iterator[dict | BrokenRow | Note]:
-    """One sheet of an Excel file: the row above the data names the columns, formulas are their last results."""
+def _read_sheet(path: Path, name: str, wanted: str | None) -> Iterator[dict | BrokenRow | Note]:
+    """One sheet of an Excel file, `wanted` or the first: the row above the data names the columns, formulas are their last results."""
     import openpyxl
 
     try:
@@ -132,10 +137,10 @@ def _read_sheet(path: Path, name: str, reading: Reading) -> Iterator[dict | Brok
     except Exception:  # openpyxl lets through whatever its parsers raise: KeyError, ValueError, ParseError, …
         raise UserError(f"{name} is not an Excel workbook, or it is damaged. Save it as .xlsx or .csv again.") from None
     try:
-        if reading.sheet and reading.sheet not in book.sheetnames:
-            raise UserError(f"{name} has no sheet “{reading.sheet}”. Its sheets are: {', '.join(book.sheetnames)}.")
-        sheet = book[reading.sheet] if reading.sheet else book.worksheets[0]
-        if not reading.sheet and len(book.worksheets) > 1:
+        if wanted and wanted not in book.sheetnames:
+            raise UserError(f"{name} has no sheet “{wanted}”. Its sheets are: {', '.join(book.sheetnames)}.")
+        sheet = book[wanted] if wanted else book.worksheets[0]
+        if not wanted and len(book.worksheets) > 1:
             yield Note(
                 f"{name} has {len(book.worksheets)} sheets; “{sheet.title}” was read. "
                 "Name another under Sheet (dataset.sheet) if that is not the one."
