@@ -1,9 +1,9 @@
 """The plan: memory, steps, tokens, time, disk and money of a run before the click, and how its steps are carried out."""
 
-from ftui.plan.duration import PROVEN_ROWS, WATCHED_TOKENS, Rates, reply_limit
-from ftui.plan.memory import HEAD_TOKENS, Choice, Memory, choose, peak_memory
+from ftui.plan.duration import PROVEN_ROWS, WATCHED_TOKENS, reply_limit
+from ftui.plan.memory import HEAD_TOKENS, Choice, choose, peak_memory
 from ftui.plan.plan import Measured, Plan, plan, plan_of
-from ftui.plan.price import Price, price_here
+from ftui.plan.price import price_here
 from ftui.plan.size import Dimensions
 from ftui.plan.tokens import Tokens
 
@@ -14,10 +14,7 @@ __all__ = [
     "Choice",
     "Dimensions",
     "Measured",
-    "Memory",
     "Plan",
-    "Price",
-    "Rates",
     "Tokens",
     "choose",
     "peak_memory",
