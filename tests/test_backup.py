@@ -167,7 +167,7 @@ def test_a_step_that_was_learned_again_takes_the_place_of_the_one_before_and_is_
     assert copies.newest(run.run_id) == 6
 
 
-def test_checkpoints_come_back_only_where_the_backup_is_further(run, store, backup, tmp_path):
+def test_checkpoints_come_back_only_where_the_backup_is_further(run, backup):
     backup.copies.save(run.run_id, files_of(run))
     shutil.rmtree(run.checkpoints_dir / "checkpoint-6")
     backup.bring_checkpoints(run)
@@ -185,7 +185,7 @@ def test_a_run_in_the_trash_does_not_come_back(run, store, backup):
     assert store.list() == []
 
 
-def test_a_run_is_found_in_the_backup_by_the_beginning_of_its_name_or_as_the_last(run, store, backup, tmp_path):
+def test_a_run_is_found_in_the_backup_by_the_beginning_of_its_name_or_as_the_last(run, backup, tmp_path):
     backup.copies.save(run.run_id, files_of(run))
     for number, name in enumerate((run.run_id[:16], run.run_id, "last")):
         fresh = RunStore(tmp_path / f"fresh-{number}")
@@ -195,7 +195,7 @@ def test_a_run_is_found_in_the_backup_by_the_beginning_of_its_name_or_as_the_las
     assert empty.list() == []
 
 
-def test_the_page_lists_what_is_only_in_the_backup(run, store, backup, monkeypatch, tmp_path):
+def test_the_page_lists_what_is_only_in_the_backup(run, backup, monkeypatch, tmp_path):
     backup.copies.save(run.run_id, files_of(run))
     monkeypatch.setenv("FTUI_BACKUP", str(backup.copies.folder))
     build_app(tmp_path / "fresh", None)
@@ -203,7 +203,7 @@ def test_the_page_lists_what_is_only_in_the_backup(run, store, backup, monkeypat
     assert (found.run_id, found.state) == (run.run_id, "interrupted")
 
 
-def test_a_broken_config_in_the_backup_keeps_no_app_from_starting(run, store, backup, monkeypatch, tmp_path):
+def test_a_broken_config_in_the_backup_keeps_no_app_from_starting(run, backup, monkeypatch, tmp_path):
     backup.copies.save(run.run_id, files_of(run))
     (backup.copies.folder / run.run_id / "config.yaml").write_text("[half")
     monkeypatch.setenv("FTUI_BACKUP", str(backup.copies.folder))

@@ -219,7 +219,7 @@ def test_settings_of_another_data_set_give_way_to_what_suits_these_rows(tiny_mod
     assert config.training.learning_rate == preset.training.learning_rate and config.lora == preset.lora
 
 
-def test_before_anybody_says_which_column_answers_each_has_room_for_its_longest(tiny_model, tmp_path):
+def test_before_anybody_says_which_column_answers_each_has_room_for_its_longest(tiny_model):
     rows = [{"ask": f"Where is order {n}?", "reply": "It is on its way. " * 12, "urgent": "low"} for n in range(60)]
     rows = Rows.from_list(rows)
     config = RunConfig.load("starter", [f"base_model={tiny_model}"]).model_dump()

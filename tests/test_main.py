@@ -240,7 +240,7 @@ def test_check_speaks_plainly_in_a_terminal(config_file, tmp_path, capsys):
     assert "\\" not in out and "None." not in out and "(empty_field, 1)" in out and not out.endswith("\n\n")
 
 
-def test_a_new_run_starts_from_an_adapter_in_the_terminal(run_to_change, config_file, tmp_path, capsys):
+def test_a_new_run_starts_from_an_adapter_in_the_terminal(run_to_change, config_file, capsys):
     folder = ["--runs", str(run_to_change.path.parent), "--json"]
     few = ["--set", "training.max_steps=1", "--set", "lora.r=8"]
     base = ["--set", f"base_model={run_to_change.config.base_model}", *folder]

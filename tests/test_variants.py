@@ -134,7 +134,7 @@ def test_the_first_weights_are_those_of_peft(tiny_model, init):
             assert (b[:, :4] @ a[:4] - product).norm() < 0.01 * product.norm(), "peft rounds its own to bf16"
 
 
-def test_the_saved_adapter_is_a_plain_lora_that_peft_alone_can_load(values, store, tiny_model):
+def test_the_saved_adapter_is_a_plain_lora_that_peft_alone_can_load(values, store):
     from peft import LoraConfig
 
     changed = values | {"lora": {"r": 4, "lora_alpha": 8, "init_lora_weights": "pissa"}}
