@@ -35,9 +35,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6, help="of one turn")
     parser.add_argument("--turns", type=int, default=30, help="with pollers; one more goes without")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, _server(Path(folder)) as server:
+    with tempfile.TemporaryDirectory() as folder, _Server(Path(folder)) as server:
         run = server.start_run()
-        pages = [_page(server.port) for _ in range(options.pollers)]
+        pages = [_Page(server.port) for _ in range(options.pollers)]
         latencies: list[float] = []
         turns: list[tuple[float, float]] = []
         loop_seconds, own_seconds = [0.0, 0.0], 0.0
@@ -75,7 +75,7 @@ def _tell(options: argparse.Namespace, latencies: list[float], steps: list[float
     )
 
 
-class _server:
+class _Server:
     """The page in a process of its own, with one run that is ready to go on."""
 
     def __init__(self, runs: Path) -> None:
@@ -90,7 +90,7 @@ class _server:
             self.port = probe.getsockname()[1]
         self._environment = {**os.environ, "FTUI_PORT": str(self.port), "FTUI_RUNS": str(runs)}
 
-    def __enter__(self) -> _server:
+    def __enter__(self) -> _Server:
         self._process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=self._environment)
         _wait(lambda: self._get("health") is not None, 60)
         return self
@@ -99,7 +99,7 @@ class _server:
         self._process.kill()
         self._process.wait()
 
-    def start_run(self) -> _server:
+    def start_run(self) -> _Server:
         """As the page's Resume does; returns once the second step is done."""
         functions = json.loads(self._get("config") or b"{}")["dependencies"]
         resume = next(each["id"] for each in functions if each["api_name"] == "resume_run")
@@ -146,7 +146,7 @@ def _step_seconds(steps: list[float], began: float, ended: float) -> float:
     return (inside[-1] - inside[0]) / (len(inside) - 1)
 
 
-def _poll(pages: list[_page], seconds: float) -> list[float]:
+def _poll(pages: list[_Page], seconds: float) -> list[float]:
     """Every latency, in seconds. Each page asks once a second; one that waits for another before it is late by that, too."""
     began, latencies = time.monotonic(), []
     for question in range(int(seconds * len(pages))):
@@ -157,7 +157,7 @@ def _poll(pages: list[_page], seconds: float) -> list[float]:
     return latencies
 
 
-class _page:
+class _Page:
     """An open page, as cheap as Python can be one."""
 
     def __init__(self, port: int) -> None:
