@@ -113,7 +113,7 @@ def _rows(data: str | None):
         for row in config.dataset.load().head(120):
             system, user, answer = config.template.render(row)
             parts.append({"task": system["content"], "question": user["content"], "answer": answer["content"]})
-    return Rows.from_list([parts[index * 120 + row] for row in range(120) for index in range(3)])
+    return Rows.gather([parts[index * 120 + row] for row in range(120) for index in range(3)])
 
 
 def _prepared(options: argparse.Namespace):

@@ -36,7 +36,7 @@ from tests import tiny
 
 LAPTOP = Device("cpu", "CPU", 16 * 10**9, 2, True)
 
-ANY_ROWS = Rows.from_list([{"text": "none of these are looked at"}])
+ANY_ROWS = Rows.gather([{"text": "none of these are looked at"}])
 
 
 def part(*rows):
@@ -221,7 +221,7 @@ def test_settings_of_another_data_set_give_way_to_what_suits_these_rows(tiny_mod
 
 def test_before_anybody_says_which_column_answers_each_has_room_for_its_longest(tiny_model):
     rows = [{"ask": f"Where is order {n}?", "reply": "It is on its way. " * 12, "urgent": "low"} for n in range(60)]
-    rows = Rows.from_list(rows)
+    rows = Rows.gather(rows)
     config = RunConfig.load("starter", [f"base_model={tiny_model}"]).model_dump()
     room = suited(RunConfig.parse(config | {"template": any_template(rows)}), rows).evaluation.max_new_tokens
     told = suited(RunConfig.parse(config | {"template": {"prompt": "{{ask}}", "completion": "{{reply}}"}}), rows)

@@ -360,18 +360,18 @@ def test_irregular_values_come_back_as_they_were():
         {"m": [{"role": "user", "content": [{"type": "text", "text": "hi"}], "name": None}], "x": "one"},
         {"m": json.dumps(TURNS), "x": [1, "a", None], "extra": {"b": 1, "a": 2}},
     ]
-    assert [{key: value for key, value in row.items() if value is not None} for row in Rows.from_list(rows)] == rows
-    assert list(Rows.from_list(rows)[2]["extra"]) == ["b", "a"]
+    assert [{key: value for key, value in row.items() if value is not None} for row in Rows.gather(rows)] == rows
+    assert list(Rows.gather(rows)[2]["extra"]) == ["b", "a"]
 
 
 def test_types_may_change_between_batches():
     rows = [{"v": "text"}] * BATCH + [{"v": 7, "w": "new"}] * 3
-    loaded = Rows.from_list(rows)
+    loaded = Rows.gather(rows)
     assert [loaded[i] for i in (0, BATCH - 1, BATCH, -1)] == [{"v": "text", "w": None}] * 2 + [{"v": 7, "w": "new"}] * 2
 
 
 def test_rows_behave_like_a_read_only_list():
-    rows = Rows.from_list([{"n": number} for number in range(5_000)])
+    rows = Rows.gather([{"n": number} for number in range(5_000)])
     assert len(rows) == 5_000 and rows.columns == ("n",)
     assert [row["n"] for row in rows] == list(range(5_000))
     assert [row["n"] for row in rows.take([4_999, 0, 7])] == [4_999, 0, 7]
@@ -392,11 +392,11 @@ def test_the_hash_does_not_depend_on_the_format(load, tmp_path):
         load(as_lines(PAIRS), "x.jsonl").sha256,
         load(json.dumps([dict(reversed(row.items())) for row in PAIRS]), "x.json").sha256,
         DatasetSource(path=str(tmp_path / "x.parquet")).load().sha256,
-        Rows.from_list(PAIRS).sha256,
+        Rows.gather(PAIRS).sha256,
     }
     assert len(hashes) == 1
-    assert Rows.from_list([{"q": "é", "n": 1}]).sha256.startswith("fdc110efadcf794e")
-    assert Rows.from_list(PAIRS[::-1]).sha256 not in hashes
+    assert Rows.gather([{"q": "é", "n": 1}]).sha256.startswith("fdc110efadcf794e")
+    assert Rows.gather(PAIRS[::-1]).sha256 not in hashes
 
 
 def test_a_large_csv_is_read_and_hashed_fast(tmp_path):
@@ -470,7 +470,7 @@ def test_each_failure_of_the_hub_has_its_sentence_and_no_token(error, words):
 
 
 def numbered(count: int, **columns) -> Rows:
-    return Rows.from_list(
+    return Rows.gather(
         [{"n": str(number)} | {key: make(number) for key, make in columns.items()} for number in range(count)]
     )
 
@@ -498,7 +498,7 @@ def test_an_impossible_side_is_refused(said):
 
 
 def test_equal_rows_land_on_one_side():
-    rows = Rows.from_list([{"q": str(number % 30)} for number in range(90)])
+    rows = Rows.gather([{"q": str(number % 30)} for number in range(90)])
     split = SplitSettings(validation=0.2, test=0.2).apply(rows)
     sides = [{rows[number]["q"] for number in side} for side in (split.train, split.validation, split.test)]
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
@@ -589,7 +589,7 @@ def test_three_rows_can_be_divided():
 
 
 def test_rows_are_found_by_what_stands_in_any_cell_whatever_its_type():
-    rows = Rows.from_list(
+    rows = Rows.gather(
         [
             {"text": "A Harbor.", "turns": [{"role": "user", "content": 'Say "sí"\nnow'}]},
             {"text": None, "turns": None},

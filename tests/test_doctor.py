@@ -35,7 +35,7 @@ def check(tokenizer):
     """Problems by code, of rows or of a source, with the rows they were found in."""
 
     def examined(rows, template=PAIR, chat_template="auto", change=None, split=None, limit=0, **training):
-        rows = Rows.from_list(rows) if isinstance(rows, list) else rows
+        rows = Rows.gather(rows) if isinstance(rows, list) else rows
         config = RunConfig.parse(
             {
                 "base_model": "tiny",
@@ -164,7 +164,7 @@ def test_duplicates_are_the_later_ones_and_a_fix_leaves_them_out(check):
     rows += [rows[0], rows[0], rows[1]]
     found = check(rows)
     assert found["duplicates"].rows == [80, 81, 82]
-    fixed = apply_fix(Rows.from_list(rows), found["duplicates"])
+    fixed = apply_fix(Rows.gather(rows), found["duplicates"])
     assert len(fixed) == 80 and "duplicates" not in check(fixed)
 
 
@@ -210,7 +210,7 @@ def test_the_same_prompt_with_other_answers_is_a_contradiction(check):
     rows.append({"text": rows[8]["text"], "answer": "Somebody else."})
     found = check(rows)
     assert found["contradictions"].rows == [8, 80]
-    assert len(apply_fix(Rows.from_list(rows), found["contradictions"])) == 80
+    assert len(apply_fix(Rows.gather(rows), found["contradictions"])) == 80
 
 
 def test_a_held_out_prompt_that_is_trained_on_leaks(check):
@@ -222,7 +222,7 @@ def test_a_held_out_prompt_that_is_trained_on_leaks(check):
     found = check(rows, split=split)
     assert found["leakage"].rows == [60, 61] and found["leakage"].severity == "error"
     assert "split.group: text" in found["leakage"].message
-    assert "leakage" not in check(apply_fix(Rows.from_list(rows), found["leakage"]), split=split)
+    assert "leakage" not in check(apply_fix(Rows.gather(rows), found["leakage"]), split=split)
 
 
 def test_a_number_of_its_own_tears_no_duplicates_apart(check):
@@ -340,7 +340,7 @@ def test_roles_that_do_not_take_turns(check):
     assert found["wrong_role_order"].rows == [0, 1, 3, 7]
     assert found["last_not_assistant"].rows == [2]
     assert found["missing_user"].rows == [3]
-    fixed = apply_fix(Rows.from_list(rows), found["last_not_assistant"])
+    fixed = apply_fix(Rows.gather(rows), found["last_not_assistant"])
     assert len(fixed) == 80 and fixed[2] == chats(80)[2] and fixed[0] == rows[0]
 
 
@@ -355,7 +355,7 @@ def test_rows_of_weight_zero_teach_nothing(check):
     rows[11]["messages"][1]["weight"] = 0
     found = check(rows, CHAT)
     assert found["nothing_trainable"].rows == [11] and found["nothing_trainable"].severity == "error"
-    assert len(apply_fix(Rows.from_list(rows), found["nothing_trainable"])) == 79
+    assert len(apply_fix(Rows.gather(rows), found["nothing_trainable"])) == 79
 
 
 def test_a_row_left_out_for_any_reason_is_in_an_error(check):
@@ -470,7 +470,7 @@ def test_characters_that_the_tokenizer_does_not_know(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     tokenizer.unk_token = "<|endoftext|>"
     encoding = Encoding(tokenizer)
-    rows = Rows.from_list(pairs(80))
+    rows = Rows.gather(pairs(80))
     config = RunConfig.parse({"base_model": "x", "dataset": {"path": "x"}, "template": PAIR})
     examples = prepare(config, encoding, rows)
     changed, unknown = examples.train[3].row, [tokenizer.unk_token_id]
@@ -493,7 +493,7 @@ def test_broken_letters_are_found_and_mended(check):
     rows[4]["text"] += " Déjà vu".encode().decode("latin-1")
     found = check(rows)
     assert found["mojibake"].rows == [3, 4]
-    fixed = apply_fix(Rows.from_list(rows), found["mojibake"])
+    fixed = apply_fix(Rows.gather(rows), found["mojibake"])
     assert fixed[4]["text"].endswith("Déjà vu") and "Café" in fixed[3]["answer"]
     assert [number for number in range(80) if fixed[number] != rows[number]] == [3, 4]
 
@@ -522,7 +522,7 @@ def test_secrets_are_counted_never_repeated_and_replaced(check):
     found = check(rows)
     assert found["secrets"].rows == [0, 3, 6, 9, 12, 15]
     assert not any(secret in found["secrets"].message for secret in SECRETS)
-    fixed = apply_fix(Rows.from_list(rows), found["secrets"])
+    fixed = apply_fix(Rows.gather(rows), found["secrets"])
     assert all("[secret]" in fixed[number]["answer"] for number in found["secrets"].rows)
     assert "secrets" not in check(fixed)
 
@@ -583,7 +583,7 @@ def test_personal_data_is_counted_by_row_and_the_fix_changes_those_rows(check):
     found = check(rows)
     assert found["personal_data"].rows == [20, 21]
     assert found["personal_data"].fix.title == "Replace personal data in 2 rows"
-    fixed = apply_fix(Rows.from_list(rows), found["personal_data"])
+    fixed = apply_fix(Rows.gather(rows), found["personal_data"])
     assert [number for number in range(80) if fixed[number] != rows[number]] == [20, 21]
 
 
@@ -654,7 +654,7 @@ def test_special_tokens_and_finished_formats_in_the_data(check):
     assert found["already_formatted"].rows == [2, 3] and "learned twice" in found["already_formatted"].message
     found = check(rows, {"text": "text"})
     assert found["already_formatted"].rows == [3] and "learned as it stands" in found["already_formatted"].message
-    assert "special_tokens_in_data" not in check(apply_fix(Rows.from_list(rows), found["special_tokens_in_data"]))
+    assert "special_tokens_in_data" not in check(apply_fix(Rows.gather(rows), found["special_tokens_in_data"]))
 
 
 def test_rows_in_another_script_and_words_of_two_scripts(check):
@@ -685,7 +685,7 @@ def test_every_fix_changes_exactly_the_rows_it_names(check):
     rows[2]["text"] += " AKIA" + "Q3EGRIDH" * 2
     rows[3]["text"] = rows[4]["text"]
     rows += [rows[10]]
-    table = Rows.from_list(rows)
+    table = Rows.gather(rows)
     found = check(table)
     assert {"empty_field", "secrets", "contradictions", "duplicates"} <= set(found)
     assert found["empty_field"].fix.title == "Leave out 1 row: an empty field"
@@ -793,7 +793,7 @@ def test_what_all_answers_and_prompts_share_is_told_and_taken_out_by_the_fix(che
         ". [/", " [/"
     )
     for problem in (found["common_prompt_text"], found["common_answer_text"]):
-        rows = list(apply_fix(Rows.from_list(rows), problem))
+        rows = list(apply_fix(Rows.gather(rows), problem))
     assert rows[0]["text"] == pairs(1)[0]["text"] and rows[0]["answer"].startswith(pairs(1)[0]["answer"][:-1])
     assert check(rows) == {}
 
@@ -814,7 +814,7 @@ def test_marks_of_old_completion_data_are_told_and_taken_out(check):
     assert set(found) == {"common_prompt_text", "common_answer_text", "blank_first"}
     assert "end with “↵↵###↵↵”" in found["common_prompt_text"].message
     for problem in found.values():
-        rows = list(apply_fix(Rows.from_list(rows), problem))
+        rows = list(apply_fix(Rows.gather(rows), problem))
     assert rows == pairs(80)
     labels = [{"text": f"{row['text']} ->", "answer": " yes" if i % 2 else " no"} for i, row in enumerate(pairs(80))]
     assert {"common_prompt_text", "blank_first"} == set(check(labels))
@@ -833,7 +833,7 @@ def test_texts_in_capitals_are_told_where_they_are_over_a_third(check):
         row["text"], row["answer"] = row["text"].upper(), row["answer"].upper()
     found = check(rows)["capitals"]
     assert found.rows == list(range(30)) and found.message.startswith("38% of the prompts and 38% of the answers")
-    fixed = apply_fix(Rows.from_list(rows), found)
+    fixed = apply_fix(Rows.gather(rows), found)
     assert fixed[3] == {name: text.lower() for name, text in pairs(4)[3].items()} and check(fixed) == {}
     assert check(rows[6:]) == {}
 
@@ -856,7 +856,7 @@ def test_answers_that_are_marked_as_bad_are_errors_until_they_are_left_out(check
     template = {"prompt": "{{prompt}}", "completion": "{{completion}}"}
     found = check(rows, template)["unwanted_answers"]
     assert found.severity == "error" and found.count == 20 and found.rows[:2] == [0, 4]
-    assert "unwanted_answers" not in check(apply_fix(Rows.from_list(rows), found), template)
+    assert "unwanted_answers" not in check(apply_fix(Rows.gather(rows), found), template)
     assert "unwanted_answers" not in check(rows, {"prompt": "{{prompt}}", "completion": "{{label}}"})
 
 
@@ -870,11 +870,11 @@ def test_answers_with_a_wrong_step_are_errors_until_they_are_left_out(check, wri
         }
         for number, row in enumerate(pairs(80))
     ]
-    template = propose(Rows.from_list(rows)).template
+    template = propose(Rows.gather(rows)).template
     found = check(rows, template.model_dump(exclude_defaults=True))
     assert set(found) == {"unwanted_answers"} and found["unwanted_answers"].count == 20
     assert "“labels” says that the answer, or a step of it," in found["unwanted_answers"].message
-    assert check(apply_fix(Rows.from_list(rows), found["unwanted_answers"]), template.model_dump()) == {}
+    assert check(apply_fix(Rows.gather(rows), found["unwanted_answers"]), template.model_dump()) == {}
 
 
 def test_a_preferred_answer_that_is_the_rejected_one(check):
@@ -901,7 +901,7 @@ def test_pairs_without_a_rejected_answer_or_with_two_prompts(check):
         "prompts_differ": [6],
     }
     fixed = apply_fix(
-        apply_fix(Rows.from_list(rows), found["prompts_differ"]),
+        apply_fix(Rows.gather(rows), found["prompts_differ"]),
         check(rows, {"messages": "chosen"})["rejected_is_empty"],
     )
     assert len(fixed) == 76

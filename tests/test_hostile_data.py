@@ -291,5 +291,5 @@ def test_a_hostile_conversation_in_json_text_gets_a_sentence():
 
 
 def test_rows_that_only_differ_in_type_are_not_the_same():
-    hashes = {Rows.from_list([{"a": value}]).sha256 for value in (1, "1", 1.0, True, [1], {"a": 1})}
+    hashes = {Rows.gather([{"a": value}]).sha256 for value in (1, "1", 1.0, True, [1], {"a": 1})}
     assert len(hashes) == 6

@@ -26,7 +26,7 @@ def prepared(values, encoding):
     def prepare_rows(rows: list[dict], **template) -> Examples:
         values["template"] = template
         values["split"] = {"validation": 0.2, "test": 0, "seed": 1}
-        return prepare(RunConfig.parse(values), encoding, Rows.from_list(rows))
+        return prepare(RunConfig.parse(values), encoding, Rows.gather(rows))
 
     return prepare_rows
 

@@ -480,7 +480,7 @@ def test_an_empty_turn_is_refused():
     ],
 )
 def test_a_data_set_is_recognized_by_its_columns(row, kind, parts):
-    proposal = propose(Rows.from_list([row]))
+    proposal = propose(Rows.gather([row]))
     assert proposal.format == kind
     if parts is None:
         assert proposal.template is None and f"The columns are {', '.join(row)}." in proposal.sentence
@@ -490,21 +490,19 @@ def test_a_data_set_is_recognized_by_its_columns(row, kind, parts):
 
 
 def test_a_preference_set_says_that_the_rejected_answers_are_not_used():
-    assert (
-        "“rejected” is not used" in propose(Rows.from_list([{"prompt": "p", "chosen": "c", "rejected": "r"}])).sentence
-    )
+    assert "“rejected” is not used" in propose(Rows.gather([{"prompt": "p", "chosen": "c", "rejected": "r"}])).sentence
 
 
 def test_of_answers_in_steps_it_is_told_what_is_learned_and_what_is_not():
     row = {"prompt": "3+4*2?", "completions": ["4*2 is 8.", "3+8 is 11."], "labels": [True, True]}
-    proposal = propose(Rows.from_list([row]))
+    proposal = propose(Rows.gather([row]))
     assert proposal.template.render(row)[-1]["content"] == "4*2 is 8.\n3+8 is 11."
     assert "“labels” says which steps are right; it is not learned." in proposal.sentence
     assert "the doctor leaves them out" in proposal.sentence
 
 
 def test_already_formatted_text_is_pointed_out():
-    assert "already formatted" in propose(Rows.from_list([{"text": "<|im_start|>user\nHi<|im_end|>"}])).sentence
+    assert "already formatted" in propose(Rows.gather([{"text": "<|im_start|>user\nHi<|im_end|>"}])).sentence
 
 
 @pytest.mark.parametrize(
@@ -551,7 +549,7 @@ def test_an_instruction_and_its_input_are_one_turn_and_a_llama_system_prompt_is_
     ],
 )
 def test_a_text_that_is_no_conversation_stays_text(text):
-    assert propose(Rows.from_list([{"text": text}])).template == PromptTemplate(text="text")
+    assert propose(Rows.gather([{"text": text}])).template == PromptTemplate(text="text")
 
 
 def test_pairs_and_texts_in_turn_are_conversations():
@@ -580,8 +578,6 @@ def test_earlier_turns_come_before_the_prompt(history):
     ],
 )
 def test_answers_that_nobody_wants_are_pointed_out(row):
-    assert "says which answers are good" in propose(Rows.from_list([row])).sentence
+    assert "says which answers are good" in propose(Rows.gather([row])).sentence
     for label in ("sad", "1", 0):
-        assert (
-            "says which" not in propose(Rows.from_list([{"prompt": "p", "completion": "c", "label": label}])).sentence
-        )
+        assert "says which" not in propose(Rows.gather([{"prompt": "p", "completion": "c", "label": label}])).sentence

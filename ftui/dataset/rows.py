@@ -75,10 +75,6 @@ class Rows:
         self.notes: tuple[str, ...] = tuple(notes)
 
     @classmethod
-    def from_list(cls, rows: list[dict]) -> Rows:
-        return cls.gather(rows)
-
-    @classmethod
     def gather(
         cls, parts: Iterable[dict | BrokenRow | Note | pa.Table], limit: int | None = None, name: str = "The rows"
     ) -> Rows:
