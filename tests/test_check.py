@@ -129,7 +129,7 @@ def test_a_model_of_unknown_size_is_checked_without_a_plan(values, tiny_model, t
             (folder / path.name).write_bytes(path.read_bytes())
     (folder / "config.json").write_text('{"model_type": "odd"}')
     found = check(RunConfig.parse({**values, "base_model": str(folder)}), device=LAPTOP)
-    assert found["plan"] is None and "Rehearse" in found["notes"][-1]
+    assert found["plan"] is None and "how large the model is" in found["notes"][-1]
     assert "30 rows" in report_markdown(found)
 
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ftui.dataset import DatasetSource, Rows
 from ftui.errors import UserError
+from ftui.settings import checked
 from ftui.template import PromptTemplate
 
 
@@ -96,11 +97,11 @@ REFUSED = [
     ("a row nested 300 deep", "x.jsonl", b'{"a":' + b"[" * 300 + b"]" * 300 + b"}", "nested deeper"),
     ("half a character", "x.jsonl", b'{"a": "\\ud800"}', "half a character"),
     ("a number of 5,000 digits", "x.jsonl", b'{"a": ' + b"9" * 5_000 + b"}", "too many digits"),
-    ("text named .parquet", "x.parquet", b"PAR1 is what it says", "no Parquet file"),
-    ("a cut Parquet file", "x.parquet", parquet(pa.table({"a": ["x" * 999] * 99}))[:-40], "no Parquet file"),
-    ("text named .arrow", "x.arrow", b"ARROW1 is what it says", "no Arrow file"),
-    ("text named .xlsx", "x.xlsx", b"hello", "no Excel workbook"),
-    ("a zip named .xlsx", "x.xlsx", zipped(a=b"1"), "no Excel workbook"),
+    ("text named .parquet", "x.parquet", b"PAR1 is what it says", "not a Parquet file"),
+    ("a cut Parquet file", "x.parquet", parquet(pa.table({"a": ["x" * 999] * 99}))[:-40], "not a Parquet file"),
+    ("text named .arrow", "x.arrow", b"ARROW1 is what it says", "not an Arrow file"),
+    ("text named .xlsx", "x.xlsx", b"hello", "not an Excel workbook"),
+    ("a zip named .xlsx", "x.xlsx", zipped(a=b"1"), "not an Excel workbook"),
     (
         "a sheet that unpacks to 300 MB",
         "x.xlsx",
@@ -184,7 +185,7 @@ NOWHERE = [
 @pytest.mark.parametrize("path", NOWHERE)
 def test_a_path_that_leads_nowhere_gets_a_sentence(path):
     with pytest.raises(UserError) as error:
-        DatasetSource(path=path).load()
+        checked(DatasetSource, {"path": path}).load()
     assert str(error.value).endswith(".")
 
 
@@ -226,6 +227,7 @@ def test_a_bomb_is_refused_within_bounded_memory(tmp_path, kind):
 import resource
 from ftui.dataset import DatasetSource
 from ftui.errors import UserError
+from ftui.settings import checked
 try:
     DatasetSource(path={str(path)!r}).load()
 except UserError as error:

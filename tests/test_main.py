@@ -259,7 +259,7 @@ def test_a_new_run_starts_from_an_adapter_in_the_terminal(run_to_change, config_
         (["merge", "last"], "There is no run"),
         (["evaluate", "../escape"], "There is no run"),
         (["evaluate", "RUN", "--checkpoint", "4"], "Complete ones: 3, 6"),
-        (["chat", "RUN", "--checkpoint", "3", "--model", "base"], "leave --model away"),
+        (["chat", "RUN", "--checkpoint", "3", "--model", "base"], "leave --model out"),
         (["train", "starter", "--checkpoint", "3"], "--resume RUN"),
         (["train", "--resume", "RUN", "--checkpoint", "3"], "is done"),
         (["train", "--resume", "RUN", "--set", "training.max_steps=9"], "has its config already"),
