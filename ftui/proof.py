@@ -28,14 +28,13 @@ def merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, examples
         merge(run, base_dir)
         why = "the merged model fits neither the GPU nor the memory beside it"
         proof: dict[str, Any] = {"base_weights": "original", "not_proven": why}
-        level, said = "warning", f"Merged, but not compared with what was trained: {why}."
+        level = "warning"
     else:
         held_out = (examples.validation or examples.test or examples.train)[:PROVEN_ROWS]
         proof = _best_merge(run, base_dir, place, adapted, [example.encoded for example in held_out])
         level = "warning" if _loses(proof) else "info"
-        said = f"Merged into the base's weights ({proof['base_weights']}): {proof_sentence(proof)}"
     run.write("proof.json", json.dumps(proof, indent=1))
-    run.log("message", said, level, proof=proof)
+    run.log("message", merge_sentence(proof), level, proof=proof)
     return proof
 
 

@@ -85,3 +85,11 @@ def test_a_clock_that_is_set_back_takes_no_time_away(store, config):
         with (run.path / "events.jsonl").open("a") as file:
             file.write(json.dumps(event | ({"type": "state"} if data else {})) + "\n")
     assert _sittings(run.events()) == [10 * 60 + 30]
+
+
+def test_an_interrupted_run_says_why_where_somebody_could_write_it_down(store, config):
+    run = store.create(config)
+    run.log("state", "Learning.", state="training")
+    assert "The process that worked on this run ended." in status_html(run, run.state, run.events(), Voice(None))
+    run.end("interrupted", "The accelerator is busy: the chat. Wait until it is done, or stop it.", "error")
+    assert "The accelerator is busy: the chat." in status_html(run, run.state, run.events(), Voice(None))

@@ -36,7 +36,7 @@ def status_html(run: Run, state: str, events: list[Event], voice: Voice, before:
     measured = run.metrics()
     last = measured[-1] if measured else None
     sentence = voice.known(next((event.message for event in reversed(events) if event.type == "state"), ""))
-    if state == "interrupted":
+    if state == "interrupted" and run.written_state in WORKING:  # nobody could write down why
         sentence = voice("The process that worked on this run ended. What it saved is kept.")
     if run.stop_wanted and state in WORKING:
         sentence = voice("Training stops after this step; what was learned is kept.")
