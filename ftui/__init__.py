@@ -7,5 +7,3 @@ FLOORS = """
 app > __main__ > terminal > web > doorway > ui > background > loop, check > card > backup, proof, rehearse > train, evaluate, merge, chat > plan, doctor, shapes
 > examples, history, replies > runs > config > encoding, models, dataset, template > failures, ranks > device, attention, settings > errors
 """
-
-__version__ = "0.1.0"

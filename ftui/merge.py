@@ -17,7 +17,7 @@ from ftui.config import QuantizationSettings
 from ftui.encoding import Encoded
 from ftui.errors import UserError
 from ftui.models.facts import weight_files, weights_header, weights_size
-from ftui.replies import Progress, evaluating, labelled_logits
+from ftui.replies import Progress, evaluating, labeled_logits
 from ftui.runs import Run
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def prove(
     with evaluating(adapted), evaluating(merged):
         for number, example in enumerate(examples):
             progress(number)
-            (before, targets), (after, _) = labelled_logits(adapted, example), labelled_logits(merged, example)
+            (before, targets), (after, _) = labeled_logits(adapted, example), labeled_logits(merged, example)
             after = after.to(before.device)
             widest = max(widest, float((before - after).abs().max()))
             agreed += int((before.argmax(-1) == after.argmax(-1)).sum())

@@ -125,7 +125,7 @@ def _reply_batch(
     return replies
 
 
-def labelled_logits(model: PreTrainedModel, example: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
+def labeled_logits(model: PreTrainedModel, example: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, vocabulary) fp32 logits before each of the n learned tokens of an example, and those n tokens."""
     import torch
 
@@ -144,7 +144,7 @@ def answer_losses(
     losses = []
     with evaluating(model):
         for example in examples:
-            losses.append(float(cross_entropy(*labelled_logits(model, example))))
+            losses.append(float(cross_entropy(*labeled_logits(model, example))))
             progress(len(losses))
     return losses
 

@@ -23,7 +23,7 @@ def _blank_is_none(value: object) -> object:
 def _whole(value: object) -> object:
     """3.0 and "1e3" are whole; what is not is left for pydantic to explain."""
     try:
-        number = float(_number(value))  # type: ignore[arg-type]
+        number = float(_number(value))
     except (TypeError, OverflowError):
         return value
     except ValueError:

@@ -23,7 +23,10 @@ from ftui.errors import UserError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from uvicorn import Server
 
     from ftui.background import BackgroundTrainer
     from ftui.ui import Pulse
@@ -95,7 +98,7 @@ def build_app(runs_dir: Path, password: str | None) -> Guard:
     from ftui.chat import ChatModel
     from ftui.device import Lease
     from ftui.runs import RunStore
-    from ftui.ui import CSS, THEME, Pulse, build_studio, catalogue
+    from ftui.ui import CSS, THEME, Pulse, build_studio, catalog
 
     store, lease = RunStore(runs_dir.resolve()), Lease()
     backup = backup_of(os.environ.get("FTUI_BACKUP"))
@@ -115,7 +118,7 @@ def build_app(runs_dir: Path, password: str | None) -> Guard:
         show_error=False,
         max_file_size="200mb",
         footer_links=["settings"],
-        i18n=catalogue(),
+        i18n=catalog(),
         theme=THEME,
         css=CSS,
     )
@@ -183,7 +186,7 @@ class Guard:
             return await Response(status_code=204)(scope, receive, send)
         return await self.app(scope, receive, _with_headers(send))
 
-    async def _sign_in(self, request):  # type: ignore[no-untyped-def]
+    async def _sign_in(self, request: Request) -> Response:
         from starlette.responses import HTMLResponse, RedirectResponse
 
         if request.method != "POST":
@@ -234,7 +237,7 @@ def _is_proxy(path: str) -> bool:
 
 
 def _with_headers(send: Send) -> Send:
-    async def sending(message):  # type: ignore[no-untyped-def]
+    async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [
                 *message["headers"],
@@ -246,7 +249,7 @@ def _with_headers(send: Send) -> Send:
     return sending
 
 
-def _announce(server, host: str, port: int) -> None:  # type: ignore[no-untyped-def]
+def _announce(server: Server, host: str, port: int) -> None:
     """Says where the page is once it answers, then loads the heavy libraries, so that nobody waits for them."""
     import time
 

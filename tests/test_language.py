@@ -368,10 +368,10 @@ def test_a_long_log_is_translated_at_once():
 
 
 def test_what_gradio_asks_for_and_has_no_words_for_has_some():
-    from ftui.ui.language import MISSING, catalogue
+    from ftui.ui.language import MISSING, catalog
 
     for language, done in (("en", "Done"), ("es", "Terminado")):
-        words = catalogue().translations_dict[language]
+        words = catalog().translations_dict[language]
         assert words["common.complete"] == done and set(MISSING) <= set(words)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from ftui.encoding import IGNORED, Encoding
 from ftui.models import load_tokenizer
-from ftui.replies import answer_losses, evaluating, labelled_logits, reply_batches, reply_to_all
+from ftui.replies import answer_losses, evaluating, labeled_logits, reply_batches, reply_to_all
 
 QUESTIONS = [
     [{"role": "user", "content": text}]
@@ -77,7 +77,7 @@ def test_the_loss_is_the_mean_over_the_learned_tokens_alone(model, encoding):
     for example, loss in zip(examples, answer_losses(model, examples), strict=True):
         ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
         assert math.isclose(loss, model(input_ids=ids, labels=labels).loss.item(), rel_tol=1e-4)
-        logits, tokens = labelled_logits(model, example)
+        logits, tokens = labeled_logits(model, example)
         assert len(logits) == len(tokens) == example.trained
         assert tokens.tolist() == [label for label in example.labels if label != IGNORED]
 

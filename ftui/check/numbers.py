@@ -27,7 +27,7 @@ LABELS = 100
 
 
 def numbers(config: RunConfig, found: Look, device: Device | None = None) -> dict[str, Any]:
-    """What was found, as plain values (design 4.1)."""
+    """What was found, as plain values."""
     notes = [*found.rows.notes, *found.encoding.notes]
     return {
         "rows": len(found.rows),

@@ -18,7 +18,7 @@ from ftui.ui.data_tab import data_tab
 from ftui.ui.draft import Draft
 from ftui.ui.events import AT_ONCE, LATEST
 from ftui.ui.fieldset import Form
-from ftui.ui.language import Voice, catalogue, say
+from ftui.ui.language import Voice, catalog, say
 from ftui.ui.model_tab import model_tab
 from ftui.ui.page import Page
 from ftui.ui.preview import Preview
@@ -36,7 +36,7 @@ THEME = gr.themes.Default(
 THEME.set(body_text_color_subdued="*neutral_500", block_info_text_color="*neutral_500")  # Gradio's are too pale to read
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
-__all__ = ["CSS", "THEME", "Pulse", "build_studio", "catalogue"]
+__all__ = ["CSS", "THEME", "Pulse", "build_studio", "catalog"]
 
 
 def build_studio(

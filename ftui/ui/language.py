@@ -30,7 +30,7 @@ def say(english: str) -> object:
     return gr.I18n()(_key(english))
 
 
-def catalogue() -> gr.I18n:
+def catalog() -> gr.I18n:
     """The translations that the browser gets."""
     english = {_key(text): text for text in SPANISH} | MISSING
     spanish = {_key(text): spanish for text, spanish in SPANISH.items()}

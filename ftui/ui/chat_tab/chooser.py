@@ -104,7 +104,7 @@ def speaker_of(run: Run, which: str) -> Speaker:
     """What the chosen model is to the core. UserError for a checkpoint that has gone meanwhile."""
     if which.startswith(AT_STEP):
         return Speaker(run, "adapter", checkpoint_at(run, int(which.removeprefix(AT_STEP))))
-    return Speaker(run, which)  # type: ignore[arg-type]
+    return Speaker(run, which)
 
 
 def given_columns(run: Run) -> list[str]:
