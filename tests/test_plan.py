@@ -133,6 +133,14 @@ def test_the_time_is_that_of_the_whole_run():
     assert alone["training"] == times["training"]
 
 
+def test_dora_is_planned_to_take_longer_than_lora():
+    config, tokens = config_of(), Tokens([500] * 40, 9000, [500] * 8, [(400, 100)] * 8)
+    dora = config.model_copy(update={"lora": LoraSettings(use_dora=True)})
+    lora, slower = (plan(each, SMOLLM, tokens, LAPTOP).times for each in (config, dora))
+    assert slower["training"] > 1.5 * lora["training"] and slower["tuned answers"] > 2 * lora["tuned answers"]
+    assert slower["base answers"] == lora["base answers"], "the base answers without its adapter"
+
+
 def test_an_8b_on_an_l4_trains_at_the_known_speed():
     config = config_of(gradient_checkpointing=True)
     planned = plan(config, LLAMA_8B, Tokens([2048] * 100), L4)

@@ -30,6 +30,7 @@ BARE = 0.6  # of a word's time, what the base takes without its adapter
 LAUNCHING = 0.8e-3  # a layer's kernels on a GPU
 BANDWIDTH = {"cuda": 3e11, "cpu": 1e10}  # bytes of weights a second
 LOADING = {"cuda": 1.5e-9, "cpu": 2e-8}  # a weight
+DORA = {"training": 1.9, "word": 3.5}  # times what LoRA takes, as peft computes the norm of every weight in each pass
 MERGING = 3e-8  # a weight: read, add, write, load again
 WATCHED_TOKENS = 48  # of each reply to a watch prompt
 PROVEN_ROWS = 16  # held out, on which a merge is proven
@@ -65,11 +66,12 @@ def estimated_rates(config: RunConfig, size: Dimensions, tokens: Tokens, device:
         word = UNPACKING * size.body / device.cores
     else:
         word = 2 * weights / BANDWIDTH["cpu"]
+    slower = DORA if config.lora.use_dora else dict.fromkeys(DORA, 1.0)
     return Rates(
         loading=STARTING[device.kind] + LOADING[device.kind] * weights,
-        training=work / speed,
+        training=slower["training"] * work / speed,
         reading=(2 * size.body + attention) / speed,
-        word=word,
+        word=slower["word"] * word,
         base_word=BARE * word,
         merging=MERGING * weights,
     )
