@@ -17,7 +17,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from ftui.errors import UserError
 
@@ -159,6 +159,7 @@ class Guard:
         self.app, self.pulse = app, pulse
         self.password = password
         self.sessions: set[str] = set()
+        self._guessing = asyncio.Semaphore(4)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.requests import Request
@@ -193,21 +194,24 @@ class Guard:
             return HTMLResponse(SIGN_IN_PAGE.replace("{error}", ""))
         if int(request.headers.get("content-length") or MOST_SIGN_IN_BYTES + 1) > MOST_SIGN_IN_BYTES:
             return HTMLResponse(SIGN_IN_PAGE.replace("{error}", WRONG), 413)
-        form = await request.form(max_files=0)
-        if not hmac.compare_digest(str(form.get("password", "")).encode(), str(self.password).encode()):
-            await asyncio.sleep(1)  # guessing shall take long
-            return HTMLResponse(SIGN_IN_PAGE.replace("{error}", WRONG), 401)
+        said = parse_qs((await request.body()).decode("utf-8", "replace")).get("password", [""])[0]
+        async with self._guessing:
+            if not hmac.compare_digest(said.encode(), str(self.password).encode()):
+                await asyncio.sleep(1)  # guessing shall take long
+                return HTMLResponse(SIGN_IN_PAGE.replace("{error}", WRONG), 401)
         session = secrets.token_urlsafe(32)
         self.sessions.add(session)
         response = RedirectResponse("/", 303)
-        response.set_cookie(
-            COOKIE,
-            session,
-            httponly=True,
-            samesite="lax",
-            secure="https" in (request.url.scheme, request.headers.get("x-forwarded-proto")),
-        )
+        response.headers.append("set-cookie", f"{COOKIE}={session}; Path=/; HttpOnly; {_where_sent(request)}")
         return response
+
+
+def _where_sent(request: Request) -> str:
+    """Hugging Face shows a Space in a frame of another site, where browsers keep a cookie only if it is set for that."""
+    if "SPACE_ID" in os.environ:
+        return "Secure; SameSite=None; Partitioned"
+    is_safe = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
+    return "Secure; SameSite=Lax" if is_safe else "SameSite=Lax"
 
 
 @lru_cache(64)
@@ -220,11 +224,15 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _is_cross_site(scope: Scope) -> bool:
-    """A writing request whose Origin is not this host. One without Origin comes from a program, not from a site."""
+    """A writing request whose Origin is not this host, as a browser knows it. One without Origin comes from a program.
+
+    A site cannot set X-Forwarded-Host: it would have to ask before, and is refused.
+    """
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return False
     origin = _header(scope, b"origin")
-    foreign = bool(origin) and origin.partition("://")[2] != _header(scope, b"host")
+    hosts = (_header(scope, b"host"), _header(scope, b"x-forwarded-host"))
+    foreign = bool(origin) and origin.partition("://")[2] not in hosts
     return foreign or _header(scope, b"sec-fetch-site") == "cross-site"
 
 
