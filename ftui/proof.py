@@ -58,9 +58,12 @@ def _best_merge(
     if not (quantization.load_in_4bit and _loses(proof)):
         return proof
     run.log("message", f"On the original weights: {proof_sentence(proof)} Trying the weights as they were in training.")
+    shutil.rmtree(run.merged_dir)  # a third copy of the model beside the base would not fit where two do
     other = merged("rounded as in training", as_trained(quantization))
-    is_better = other["validation_loss_merged"] <= proof["validation_loss_merged"]
-    return other if is_better else merged("original", None)
+    if other["validation_loss_merged"] <= proof["validation_loss_merged"]:
+        return other
+    shutil.rmtree(run.merged_dir)
+    return merged("original", None)
 
 
 def _loses(proof: dict[str, Any]) -> bool:
