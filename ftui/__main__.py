@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ftui.device import core_limit
 from ftui.errors import UserError
 from ftui.failures import known_failure
 from ftui.terminal.arguments import Commands, add_checkpoint, add_command, add_run
@@ -30,6 +31,8 @@ BEFORE_TORCH = {
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     "LRU_CACHE_CAPACITY": "64",
 }
+if limit := core_limit():
+    BEFORE_TORCH["OMP_NUM_THREADS"] = str(limit)
 for name, value in BEFORE_TORCH.items():
     os.environ.setdefault(name, value)
 

@@ -59,12 +59,27 @@ def this_device() -> Device:
     """The first GPU, else the CPU. Emulated bf16 (a T4 says yes to `is_bf16_supported()`) does not count."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_limit() or _cores()
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Device("cuda", properties.name, properties.total_memory, cores, bf16)
     return Device("cpu", "CPU", machine_memory(), cores, _cpu_has_bf16())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def core_limit() -> int | None:
+    """How many cores a container or a Space gives this process, where that is fewer than it sees; libraries count those."""
+    limits = []
+    with suppress(OSError, ValueError):  # no cgroup, or "max"
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        limits.append(max(1, int(quota) // int(period)))
+    if "SPACE_ID" in os.environ and os.environ.get("CPU_CORES", "").isdecimal():
+        limits.append(max(1, int(os.environ["CPU_CORES"])))
+    return min(limits) if limits and min(limits) < _cores() else None
 
 
 def _cpu_has_bf16() -> bool:
@@ -86,6 +101,13 @@ def machine_memory() -> int:
         except (OSError, ValueError):
             continue  # no cgroup, or "max"
     return min(limits)
+
+
+def memory_free() -> int:
+    """Bytes of main memory that this process can still take."""
+    import psutil
+
+    return min(psutil.virtual_memory().available, machine_memory() - psutil.Process().memory_info().rss)
 
 
 def memory_used() -> int:

@@ -148,6 +148,24 @@ def test_a_library_that_gets_no_memory_is_out_of_memory(said):
     assert device.is_out_of_memory(RuntimeError(said)) and not device.is_poisoned(RuntimeError(said))
 
 
+@pytest.mark.parametrize(
+    "quota, limit", [("max 100000", None), ("100000 100000", 1), ("50000 100000", 1), ("9900000 100000", None)]
+)
+def test_cores_are_those_that_the_container_may_use(monkeypatch, quota, limit):
+    monkeypatch.setattr(device, "_cores", lambda: 16)
+    monkeypatch.setattr(device.Path, "read_text", lambda path: quota)
+    assert device.core_limit() == limit
+
+
+def test_on_a_space_the_cores_are_those_of_its_hardware(monkeypatch):
+    monkeypatch.setattr(device, "_cores", lambda: 16)
+    monkeypatch.setenv("CPU_CORES", "2")
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert device.core_limit() in (None, len(device.os.sched_getaffinity(0)))
+    monkeypatch.setenv("SPACE_ID", "ana/tuner")
+    assert device.core_limit() == 2
+
+
 def test_memory_is_that_of_the_machine_or_less():
     import psutil
 

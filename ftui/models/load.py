@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftui.attention import PACKABLE, register_varlen_attention
-from ftui.device import this_device
+from ftui.device import memory_free, this_device
 from ftui.errors import UserError
 from ftui.failures import first_line
 from ftui.models.facts import config_of, weights_size
@@ -41,13 +41,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def place_for(folder: Path) -> str | None:
     """Where the 16-bit model in `folder` fits beside what is loaded: "cuda", "cpu", or nowhere."""
-    import psutil
     import torch
 
     needed = 1.1 * weights_size(folder)
     if torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > needed:
         return "cuda"
-    return "cpu" if psutil.virtual_memory().available > needed else None
+    return "cpu" if memory_free() > needed else None
 
 
 def load_model(
