@@ -3,8 +3,9 @@
 FROM python:3.12-slim
 
 RUN apt-get update && apt-get install -y --no-install-recommends git curl gcc libc6-dev && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 1000 user
+    && useradd --create-home --uid 1000 user && mkdir -m 777 /data
 USER user
+RUN mkdir /home/user/runs
 ENV HOME=/home/user \
     PATH=/home/user/.local/bin:$PATH \
     PYTHONUNBUFFERED=1 \

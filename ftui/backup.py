@@ -107,7 +107,7 @@ class Backup:
         try:
             for run_id in self._missing(store):
                 self._bring(run_id, store)
-        except UserError as error:
+        except (UserError, OSError) as error:
             print(f"ftui: {error} Runs that are only there are not shown.", file=sys.stderr, flush=True)
 
     def bring(self, name: str, store: RunStore) -> None:

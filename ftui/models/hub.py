@@ -25,7 +25,7 @@ class HubModel(NamedTuple):
     parameters: int | None
 
 
-def look(repository: str, revision: str | None, token: str | None) -> HubModel:
+def look(repository: str, revision: str | None, token: str | bool | None) -> HubModel:
     """Fetches the small files, or finds them in the cache where the Hub does not help. UserError says why they cannot be had."""
     from httpx2 import HTTPError
     from huggingface_hub import HfApi, snapshot_download
@@ -67,7 +67,7 @@ def _is_weights(path: str) -> bool:
     return path.endswith(".safetensors") and not any(fnmatch(path, pattern) for pattern in SECOND_COPIES)
 
 
-def fetch(repository: str, revision: str | None, token: str | None) -> Path:
+def fetch(repository: str, revision: str | None, token: str | bool | None) -> Path:
     """Fetches everything that loading needs. UserError says why it cannot be had."""
     from huggingface_hub import snapshot_download
 

