@@ -125,7 +125,7 @@ class _Trial(NamedTuple):
             rows = _only(self.examples, [row for step in steps for row in step])
             shortened = _shortened(self.config, steps)
             trainer = build_trainer(shortened, model, self.encoding, rows, Path(folder), Way(choice=choice))
-            trainer.tell = self.report
+            trainer.tell = self._made_room
             trainer.args.train_sampling_strategy = "sequential"
             building = time.perf_counter() - started
             trainer.add_callback(_clock(seconds))
@@ -138,6 +138,11 @@ class _Trial(NamedTuple):
         usual = taken[LONGEST:] or taken[-1:]
         tokens = sum(len(row.encoded.input_ids) for step, _ in usual for row in step)
         return _Learned(trained, choice, len(seconds), building, sum(took for _, took in usual) / tokens)
+
+    def _made_room(self, said: str) -> None:
+        """What was taken when memory ran out is not what the steps take that had room."""
+        forget_peak()
+        self.report(said)
 
     def _writing_and_reading(self, model: PreTrainedModel) -> tuple[float, float]:
         """Seconds of a forward pass beside its tokens, and of a token. Asked are rows that the run asks, too, as many at once."""

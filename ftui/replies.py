@@ -131,8 +131,12 @@ def labeled_logits(model: PreTrainedModel, example: Encoded) -> tuple[torch.Tens
 
     ids = torch.tensor([example.input_ids], device=model.device)
     labels = torch.tensor(example.labels[1:], device=model.device)
-    logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
-    return logits[labels != IGNORED].float(), labels[labels != IGNORED]
+    learned = (labels != IGNORED).nonzero()[:, 0]
+    if model._supports_logits_to_keep():  # of a long row and a large vocabulary all of them take gigabytes
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=learned).logits[0]
+    else:
+        logits = model(input_ids=ids, use_cache=False).logits[0, learned]
+    return logits.float(), labels[learned]
 
 
 def answer_losses(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftui.attention import PACKABLE, register_varlen_attention
-from ftui.device import memory_free, this_device
+from ftui.device import memory_free, release_memory, this_device
 from ftui.errors import UserError
 from ftui.failures import first_line
 from ftui.models.facts import config_of, weights_size
@@ -43,6 +43,7 @@ def place_for(folder: Path) -> str | None:
     """Where the 16-bit model in `folder` fits beside what is loaded: "cuda", "cpu", or nowhere."""
     import torch
 
+    release_memory()  # what torch keeps for later counts as taken
     needed = 1.1 * weights_size(folder)
     if torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > needed:
         return "cuda"
@@ -83,6 +84,8 @@ def _load(folder: Path, kind: str, options: dict[str, Any]) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
+    if this_device().kind == "cuda":  # its kernels are planned anew for each shape, and here every pass has another
+        torch.backends.cuda.enable_cudnn_sdp(False)
     one = {"": torch.cuda.current_device() if kind == "cuda" else "cpu"}  # each rank has its own
     return AutoModelForCausalLM.from_pretrained(
         folder,
@@ -121,7 +124,7 @@ def _attention(folder: Path) -> str | None:
     config = config_of(folder)
     windowed = config.get("sliding_window") and config.get("use_sliding_window", True)
     plain = config.get("model_type") in PACKABLE and not windowed and not config.get("attn_logit_softcapping")
-    return register_varlen_attention() if plain and this_device().kind == "cpu" else None
+    return register_varlen_attention() if plain else None
 
 
 def quiet() -> None:

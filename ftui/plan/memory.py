@@ -76,7 +76,7 @@ def peak_memory(config: RunConfig, size: Dimensions, choice: Choice, device: Dev
     """The peak until training ends, when a pass is as large as it may be; merging takes only what is free. `share`: of its tokens, how many are learned.
 
     NF4 with double quantization takes 0.5159 bytes a weight, and a buffer to unpack the largest matrix; fp32 LoRA takes
-    16 with its gradient and two moments of Adam. A layer keeps 12h + 4(q + kv) + 8f bytes a token for its backward pass
+    16 with its gradient and two moments of Adam. A layer keeps 12h + 8q + 8f bytes a token for its backward pass
     in 16 bits, or 2h where it is recomputed; ftui's kernels for a CPU (train/kernels.py) keep 8h + 4(q + kv) + 6f + 14r.
     The recomputed layers are the first, so when their turn comes in the backward pass, the others have given theirs back.
     """
@@ -107,8 +107,10 @@ def _kept(config: RunConfig, size: Dimensions, device: Device) -> float:
     """Numbers that a layer keeps of a token for its backward pass."""
     if device.kind == "cpu" and not config.lora.lora_dropout and not config.lora.use_dora:
         return 4 * size.hidden + 2 * (size.query + size.key) + 3 * size.mlp + 7 * config.lora.rank
-    theirs = 6 * size.hidden + 2 * (size.query + size.key) + 4 * size.mlp
-    return ACTIVATIONS * theirs if device.kind == "cpu" else theirs
+    rest = 6 * size.hidden + 4 * size.mlp
+    if device.kind == "cpu":
+        return ACTIVATIONS * (rest + 2 * (size.query + size.key))
+    return rest + 4 * size.query  # keys and values are copied for each head that asks them
 
 
 def verdict(peak: int, device: Device) -> Verdict:

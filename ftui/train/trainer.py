@@ -126,6 +126,11 @@ class Trainer(SFTTrainer):
         self._save(output_dir, self.gathered_adapter())
         self.ranks.wait()  # each rank looks for itself whether the best checkpoint is there
 
+    def _prepare_inputs(self, inputs):
+        """Where rows begin stays in main memory: the attention asks in every layer, and a GPU would be waited for."""
+        inputs = super()._prepare_inputs(inputs)
+        return inputs | {key: inputs[key].cpu() for key in ("cu_seq_lens_q", "cu_seq_lens_k") if key in inputs}
+
     def training_step(self, model, inputs, num_items_in_batch=None):
         """The same gradient whatever the number of passes: each one's loss is its share of the whole step's tokens."""
         learn = super().training_step
@@ -137,8 +142,11 @@ class Trainer(SFTTrainer):
 
         def step():
             # Ranks meet after the backward pass, not within it, so that one can give up and all begin anew.
-            with self._together(), self.accelerator.no_sync(model):
-                losses = [learn(model, part, num_items_in_batch) for part in self._until_stopped(inputs)]
+            losses = []
+            with self.accelerator.no_sync(model):
+                for part in self._until_stopped(inputs):
+                    with self._together():
+                        losses.append(learn(model, part, num_items_in_batch))
             self._average_gradients()
             return sum(losses)
 
