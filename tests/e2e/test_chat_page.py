@@ -12,6 +12,7 @@ from ftui.runs import Run
 from tests.e2e.conftest import ROOT, Server
 
 MINUTE = 60_000
+WORDS = ["Send", "Stop", "Retry", "Clear"]
 SLOWLY = """
 import sys, time
 sys.path.insert(0, {root!r})
@@ -110,3 +111,13 @@ def test_every_reply_says_which_model_it_is_from(page: Page) -> None:
         page.locator("#halt").click()
         has_answered(page)
     assert talk.locator("em").all_text_contents() == ["merged", "untouched base", "checkpoint of step 3"]
+
+
+def test_an_empty_message_and_a_retry_of_nothing_change_nothing(page: Page) -> None:
+    message = chatting(page).locator("#message textarea")
+    message.fill("  ")
+    for act in (page.locator("#send").click, page.locator("#retry").click, lambda: message.press("Enter")):
+        act()
+        page.wait_for_timeout(700)
+        expect(message).to_have_value("  ")
+        assert page.locator("button:is(#send, #halt, #retry, #clear)").all_inner_texts() == WORDS

@@ -69,6 +69,7 @@ class Talk:
 
         def send_message(request: gr.Request, text: str, shown: list[dict[str, Any]], *chosen: Any) -> Iterator[Any]:
             if not text.strip():
+                yield gr.skip()  # an event that yields nothing empties all its outputs
                 return
             left: Any = ""  # only once: what is typed while the model answers stays
             for each in self._growing(replies.answer(request, [*shown, {"role": "user", "content": text}], chosen)):
@@ -78,8 +79,7 @@ class Talk:
         def retry_reply(request: gr.Request, shown: list[dict[str, Any]], *chosen: Any) -> Iterator[Any]:
             while shown and shown[-1]["role"] == "assistant":
                 shown = shown[:-1]
-            if shown:
-                yield from self._growing(replies.answer(request, shown, chosen))
+            yield from self._growing(replies.answer(request, shown, chosen)) if shown else [gr.skip()]
 
         def free_buttons() -> list[Any]:
             return self._buttons(is_under_way=False)
