@@ -111,6 +111,21 @@ def test_the_whole_page_is_built_without_a_model_or_a_run(studio):
     assert all(function.api_visibility != "public" for function in studio.fns.values())
 
 
+def test_every_event_that_can_tell_a_mistake_goes_through_the_queue(studio):
+    """Gradio's page shows nothing of what an event outside the queue raises: a click would just do nothing."""
+
+    def tells(function, seen: set) -> bool:
+        if id(function) in seen or not hasattr(function, "__code__"):
+            return False
+        seen.add(id(function))
+        within = [*(cell.cell_contents for cell in function.__closure__ or ()), getattr(function, "__wrapped__", None)]
+        return "telling" in function.__code__.co_names or any(tells(each, seen) for each in within)
+
+    telling = [function for function in studio.fns.values() if tells(function.fn, set())]
+    assert {"do_it", "handler", "clone_run", "move_up", "start_run"} <= {function.name for function in telling}
+    assert not [function.name for function in telling if not function.queue]
+
+
 @pytest.mark.parametrize(("shade", "paper"), [("", "#ffffff"), ("_dark", THEME.neutral_950)], ids=["light", "dark"])
 def test_what_stands_back_can_still_be_read(shade, paper):
     """4.5 to 1, as WCAG asks of small text: in this color stand the rows that a person looks at, all but the answers."""

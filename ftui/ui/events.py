@@ -30,7 +30,10 @@ def tell(error: UserError) -> gr.Error:
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """Within it, what is wrong is told in the page, and the event ends there."""
+    """Within it, what is wrong is told in the page, and the event ends there.
+
+    Only an event of the queue can tell: of one outside it Gradio's page drops the sentence.
+    """
     try:
         yield
     except UserError as error:

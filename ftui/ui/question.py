@@ -10,7 +10,7 @@ import gradio as gr
 from ftui.background import BackgroundTrainer
 from ftui.history import line_of
 from ftui.runs import Run
-from ftui.ui.events import QUIET, telling
+from ftui.ui.events import QUIET, UNSEEN, telling
 from ftui.ui.language import Voice, say
 from ftui.ui.run_html import run_title
 from ftui.ui.runs_table import size_of
@@ -63,7 +63,7 @@ class Question:
             return self.close()
 
         self.no.click(self.close, outputs=self.outputs, **QUIET)
-        return self.yes.click(do_it, self.wish, self.outputs, **QUIET)
+        return self.yes.click(do_it, self.wish, self.outputs, **UNSEEN)
 
     def _carry_out(self, wish: Wish) -> None:
         store = self.trainer.store

@@ -9,7 +9,7 @@ import gradio as gr
 
 from ftui.background import BackgroundTrainer
 from ftui.runs import Run
-from ftui.ui.events import QUIET, telling
+from ftui.ui.events import QUIET, UNSEEN, telling
 from ftui.ui.language import Voice
 from ftui.ui.runs_tab.browsing import Browsing
 from ftui.ui.runs_tab.shelf import Asked
@@ -33,9 +33,9 @@ def act_at_once(browsing: Browsing, trainer: BackgroundTrainer) -> None:
         (buttons.restore, trainer.restore),
     ]
     for button, act in acts:
-        button.click(carried_out(act), browsing.asked, **QUIET).success(**browsing.anew)
+        button.click(carried_out(act), browsing.asked, **UNSEEN).success(**browsing.anew)
 
-    @browsing.detail.checkpoints.evaluate(inputs=browsing.asked, **QUIET)
+    @browsing.detail.checkpoints.evaluate(inputs=browsing.asked, **UNSEEN)
     def evaluate_checkpoint(event: gr.EventData, *asked: Any) -> None:
         carried_out(lambda run: trainer.evaluate(run, int(event.step)))(*asked)
 

@@ -9,7 +9,7 @@ import gradio as gr
 from ftui.errors import UserError
 from ftui.ui.chat_tab import AT_STEP, ChatDoor
 from ftui.ui.draft import Draft
-from ftui.ui.events import QUIET, telling
+from ftui.ui.events import QUIET, UNSEEN, telling
 from ftui.ui.page import Page
 from ftui.ui.runs_tab.browsing import Browsing
 from ftui.ui.runs_tab.shelf import Asked
@@ -32,7 +32,7 @@ def lead_to_chat(browsing: Browsing, door: ChatDoor, page: Page) -> None:
 
 
 def lead_to_draft(browsing: Browsing, draft: Draft, page: Page) -> None:
-    leaving = {"inputs": browsing.asked, "outputs": [page.tabs, *draft.inputs], **QUIET}
+    leaving = {"inputs": browsing.asked, "outputs": [page.tabs, *draft.inputs], **UNSEEN}
 
     def filled(adapter: str | None, asked: tuple[Any, ...]) -> list[Any]:
         """The settings of the chosen run; `adapter` comes after its name: "", "@12", or None for a new one."""

@@ -9,7 +9,7 @@ import gradio as gr
 
 from ftui.background import BackgroundTrainer
 from ftui.runs import Run
-from ftui.ui.events import AT_ONCE, ONCE, PRIVATE, telling
+from ftui.ui.events import ONCE, PRIVATE, UNSEEN, telling
 from ftui.ui.language import Voice, say
 from ftui.ui.run_html import run_title
 from ftui.ui.train_tab.now import Now
@@ -37,7 +37,7 @@ class Waiting:
         return [gr.Column(visible=bool(named)), gr.Dropdown(choices=named, value=first), *resting]
 
     def wire(self, parts: Parts) -> None:
-        chosen = {"inputs": self.runs, "outputs": parts.outputs, **AT_ONCE}
+        chosen = {"inputs": self.runs, "outputs": parts.outputs, **UNSEEN}
 
         @self.up.click(**chosen)
         def move_up(request: gr.Request, run_id: str | None) -> list[Any]:
