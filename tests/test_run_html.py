@@ -1,10 +1,13 @@
 """A run on the page says what its folder says: how far each stage is, in counts that were measured."""
 
 import json
+import re
 
+from ftui.history import line_of
 from ftui.runs import Event, Run
 from ftui.ui.language import Voice
-from ftui.ui.run_html import _sittings, status_html, watched_html
+from ftui.ui.run_html import _sittings, run_title, status_html, watched_html
+from ftui.ui.runs_table import runs_html
 
 
 def status(run) -> str:
@@ -93,3 +96,16 @@ def test_an_interrupted_run_says_why_where_somebody_could_write_it_down(store, c
     assert "The process that worked on this run ended." in status_html(run, run.state, run.events(), Voice(None))
     run.end("interrupted", "The accelerator is busy: the chat. Wait until it is done, or stop it.", "error")
     assert "The accelerator is busy: the chat." in status_html(run, run.state, run.events(), Voice(None))
+
+
+def test_a_run_whose_config_cannot_be_read_says_so_in_the_language_of_the_page(store, config):
+    run, spanish = store.create(config), Voice.of(spanish=True)
+    run.write("config.yaml", "base_model: [")
+    for said in (run_title(run, spanish), status_html(run, run.state, run.events(), spanish)):
+        assert "no se puede leer su configuración" in said and "cannot" not in said
+
+
+def test_runs_on_the_same_rows_are_told_apart_aloud(store, config):
+    lines = [line_of(store.create(config))._replace(created=f"2026-11-2{day}T09:30:00") for day in (1, 2)]
+    labels = re.findall("aria-label='([^']* Nov [^']*)'", runs_html(lines, None, [], "", Voice(None)))
+    assert len(set(labels)) == len(labels) == 4

@@ -64,7 +64,7 @@ def status_html(run: Run, state: str, events: list[Event], voice: Voice, before:
     return (
         f"<div class='card status {state}'><p class='phase' role='status' aria-live='polite'><b>{escape(voice(PHASES[state]))}</b> "
         f"<span>{escape(sentence)}</span></p>{bar}<p class='numbers'>{' · '.join(map(escape, facts))}</p>"
-        f"<p class='quiet'>{escape(run.run_id)} · {escape(run.base_model)}</p>{_ended_html(before, voice) if before else ''}</div>"
+        f"<p class='quiet'>{escape(run.run_id)} · {escape(voice.known(run.base_model))}</p>{_ended_html(before, voice) if before else ''}</div>"
     )
 
 
@@ -168,7 +168,7 @@ def watched_html(events: list[Event], voice: Voice) -> str:
 def run_title(run: Run, voice: Voice) -> str:
     """A run in words that tell it from others: its data, its base and when it was made."""
     data = Path(data_name(run.config)).stem if run.has_config else run.run_id
-    return f"{data} · {run.base_model} · {voice.day(created(run))}"
+    return f"{data} · {voice.known(run.base_model)} · {voice.day(created(run))}"
 
 
 def log_html(events: list[Event], voice: Voice) -> str:

@@ -83,14 +83,15 @@ def runs_html(
 def _row(line: RunLine, is_chosen: bool, ticked: Sequence[str] | None, voice: Voice) -> str:
     letter = LETTERS[ticked.index(line.run)] if ticked and line.run in ticked else ""
     name = escape(Path(line.data).stem or line.run)
+    told = f"{name} {escape(voice.day(line.created))}"  # aloud there is no column beside it that tells it from others
     tick = (
         f"<td class='tick'><input type='checkbox' data-tick='{line.run}' data-focus='t{line.run}' {'checked' if letter else ''} "
-        f"aria-label='{escape(voice('Compare'))} {name}'></td>"
+        f"aria-label='{escape(voice('Compare'))} {told}'></td>"
         if ticked is not None
         else "<td class='tick'></td>"
     )
     title = (
-        f"<td class='name'><button class='open' data-focus='r{line.run}' title='{line.run}'>{_chip(letter)}{name}</button>"
+        f"<td class='name'><button class='open' data-focus='r{line.run}' title='{line.run}' aria-label='{told}'>{_chip(letter)}{name}</button>"
         f"<small>{escape(voice.day(line.created))} · {line.run[-4:]}</small></td>"
     )
     cells = [
