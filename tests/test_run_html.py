@@ -105,6 +105,10 @@ def test_a_run_whose_config_cannot_be_read_says_so_in_the_language_of_the_page(s
         assert "no se puede leer su configuración" in said and "cannot" not in said
 
 
+def test_runs_of_the_same_minute_are_told_apart_wherever_one_is_chosen(store, config):
+    assert len({run_title(store.create(config), Voice(None)) for _ in range(3)}) == 3
+
+
 def test_runs_on_the_same_rows_are_told_apart_aloud(store, config):
     lines = [line_of(store.create(config))._replace(created=f"2026-11-2{day}T09:30:00") for day in (1, 2)]
     labels = re.findall("aria-label='([^']* Nov [^']*)'", runs_html(lines, None, [], "", Voice(None)))

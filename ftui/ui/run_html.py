@@ -166,9 +166,9 @@ def watched_html(events: list[Event], voice: Voice) -> str:
 
 
 def run_title(run: Run, voice: Voice) -> str:
-    """A run in words that tell it from others: its data, its base and when it was made."""
+    """A run in words that tell it from others: its data, its base, when it was made, and how its name ends, as in the list."""
     data = Path(data_name(run.config)).stem if run.has_config else run.run_id
-    return f"{data} · {voice.known(run.base_model)} · {voice.day(created(run))}"
+    return f"{data} · {voice.known(run.base_model)} · {voice.day(created(run))} · {run.run_id[-4:]}"
 
 
 def log_html(events: list[Event], voice: Voice) -> str:

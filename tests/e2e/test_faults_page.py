@@ -138,6 +138,8 @@ def test_a_queue_that_waited_when_the_server_was_killed_is_back_and_begins_with_
         expect(page.locator("#status")).to_contain_text(waiting[0].run_id)
         expect(page.locator("#go_on")).to_be_hidden()
         expect(page.locator("#waiting")).to_be_visible()
+        expect(page.locator("#queue")).to_be_in_viewport()
+        expect(page.locator("#waiting")).to_be_in_viewport(ratio=1)  # whoever adds a run there sees that it waits
         page.close()
     finally:
         server.kill()

@@ -31,8 +31,8 @@ def train_tab(trainer: BackgroundTrainer, preview: Preview, draft: Draft, page: 
         with gr.Column(scale=2, min_width=340):
             questions = Questions(draft.length)
             controls = Controls(trainer, preview)  # above all that comes and goes: a button that moves is missed
+            waiting = Waiting(trainer)  # the answer to "Add to the queue", so on the same screen
             estimate = Estimate(trainer, preview)
-            waiting = Waiting(trainer)
             draw_settings(form.by_path)
             yaml = Yaml()
         with gr.Column(scale=3):
