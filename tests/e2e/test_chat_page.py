@@ -113,6 +113,23 @@ def test_every_reply_says_which_model_it_is_from(page: Page) -> None:
     assert talk.locator("em").all_text_contents() == ["merged", "untouched base", "checkpoint of step 3"]
 
 
+def test_a_mistake_in_the_middle_of_a_reply_leaves_the_chat_usable(page: Page) -> None:
+    chatting(page).get_by_role("button", name="How it answers").click()
+    page.wait_for_timeout(1000)
+    longest = page.get_by_label("Longest reply (tokens)")
+    for act in (lambda: send(page, "Hello."), page.locator("#retry").click):
+        longest.fill("8192")
+        longest.blur()
+        act()
+        expect(page.locator(".toast-body").first).to_contain_text("the model can read", timeout=MINUTE)
+        has_answered(page)
+        page.get_by_role("button", name="Close", exact=True).or_(page.locator(".toast-close")).first.click()
+    longest.fill("2")
+    longest.blur()
+    page.locator("#retry").click()
+    expect(page.locator("#conversation")).to_contain_text("cut at 2 tokens", timeout=MINUTE)
+
+
 def test_an_empty_message_and_a_retry_of_nothing_change_nothing(page: Page) -> None:
     message = chatting(page).locator("#message textarea")
     message.fill("  ")

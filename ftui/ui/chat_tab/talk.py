@@ -92,8 +92,8 @@ class Talk:
             **answering,
         )
         again = self.retry.click(retry_reply, [self.conversation, *chooser.inputs], [*written, *buttons], **answering)
-        for ended in (sent, again):  # well or not
-            ended.then(free_buttons, outputs=buttons, **QUIET)
+        for ended in (sent.then, sent.failure, again.then, again.failure):  # "then" is left out where it failed
+            ended(free_buttons, outputs=buttons, **QUIET)
 
         @self.halt.click(**AT_ONCE)
         def stop_reply(request: gr.Request) -> None:
