@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
+from ftui.config import RunConfig
 from ftui.device import Device
-from ftui.plan import Choice, Measured, Tokens, plan, price_here
+from ftui.plan import Choice, Measured, Plan, Tokens, plan, price_here
 from ftui.ui.language import Voice
-from ftui.ui.train_tab.estimate import plan_html
+from ftui.ui.train_tab.estimate import _rehearsal, plan_html
 
 GB = 10**9
 
@@ -22,3 +24,15 @@ def test_the_estimate_says_what_each_part_takes_and_what_was_measured(config):
     assert "1 of 2 layers" in html and "2.0 GB of memory" in html and "&lt;so&gt;" in html
     guessed = plan_html(plan(config, model_config, Tokens([100] * 20), device), spanish)
     assert "carga" in guessed and "estimación" in guessed and "$" not in guessed
+
+
+def test_what_a_rehearsal_found_still_says_which_adapter_the_run_starts_from(config):
+    class Ended(NamedTuple):
+        config: RunConfig
+        plan: Plan
+        is_going: bool = False
+
+    model_config = json.loads((Path(config.base_model) / "config.json").read_text())
+    found = plan(config, model_config, Tokens([100] * 20), Device("cpu", "CPU", 16 * GB, 2, True))
+    ended = Ended(config.model_copy(update={"adapter": "earlier-run"}), found)
+    assert "Starts from the adapter of earlier-run." in _rehearsal(ended, Voice.of(False))[0]

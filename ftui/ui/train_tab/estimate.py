@@ -69,7 +69,8 @@ def _rehearsal(rehearsal: Rehearsal, voice: Voice) -> list[Any]:
     """What a rehearsal says, or the plan that it found; the button; and the sentence, while it goes on."""
     going = rehearsal.is_going
     if rehearsal.plan and not going:
-        return [plan_html(rehearsal.plan, voice), gr.Button(interactive=True), "", gr.Timer(active=False)]
+        planned = plan_html(rehearsal.plan, voice, rehearsal.config.adapter)
+        return [planned, gr.Button(interactive=True), "", gr.Timer(active=False)]
     sentence = f"<div class='card plan'><p role='status'>{escape(voice.known(rehearsal.said))}</p></div>"
     return [sentence, gr.Button(interactive=not going), rehearsal.said if going else "", gr.Timer(active=going)]
 
