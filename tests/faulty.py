@@ -69,14 +69,20 @@ def hungry_backward() -> None:
     _in_hidden_states(lambda hidden: hidden.register_hook(lambda gradient: _run_out()))
 
 
-def _in_hidden_states(act) -> None:
+def hungry_again() -> None:
+    """In rank 1 the backward pass finds so twice: with two rows, and then in the first of two passes with one."""
+    _in_hidden_states(lambda hidden: hidden.register_hook(lambda gradient: _run_out()), times=2, rows=0)
+
+
+def _in_hidden_states(act, times: float = float("inf"), rows: int = 1) -> None:
     from transformers.models.llama.modeling_llama import LlamaModel
 
-    forward = LlamaModel.forward
+    forward, acted = LlamaModel.forward, []
 
     def hungry(self, *arguments, **options):
         found = forward(self, *arguments, **options)
-        if self.training and len(options["cu_seq_lens_q"]) - 1 > 1:
+        if self.training and len(options["cu_seq_lens_q"]) - 1 > rows and len(acted) < times:
+            acted.append(1)
             act(found.last_hidden_state)
         return found
 

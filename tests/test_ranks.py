@@ -112,7 +112,7 @@ def test_two_processes_that_the_launcher_would_not_start_on_a_cpu_are_started(fo
 
 
 @pytest.mark.true
-@pytest.mark.parametrize("fault", ["hungry_forward", "hungry_backward"])
+@pytest.mark.parametrize("fault", ["hungry_forward", "hungry_backward", "hungry_again"])
 def test_memory_that_runs_out_in_one_process_makes_both_go_in_parts_and_learn_the_same(folder, one, fault):
     process = started(folder, fault, str(folder / "two.yaml"))
     run, _, err = ended(process, folder)
