@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from itertools import count
 
 import ftui.device
 
@@ -70,19 +71,19 @@ def hungry_backward() -> None:
 
 
 def hungry_again() -> None:
-    """In rank 1 the backward pass finds so twice: with two rows, and then in the first of two passes with one."""
-    _in_hidden_states(lambda hidden: hidden.register_hook(lambda gradient: _run_out()), times=2, rows=0)
+    """In rank 1 the backward pass finds so twice: with two rows, and in the first of the next step's two passes with one."""
+    act = lambda hidden: hidden.register_hook(lambda gradient: _run_out())  # noqa: E731
+    _in_hidden_states(act, lambda rows, call: call in (1, 4))
 
 
-def _in_hidden_states(act, times: float = float("inf"), rows: int = 1) -> None:
+def _in_hidden_states(act, acts=lambda rows, call: rows > 1) -> None:
     from transformers.models.llama.modeling_llama import LlamaModel
 
-    forward, acted = LlamaModel.forward, []
+    forward, calls = LlamaModel.forward, count(1)
 
     def hungry(self, *arguments, **options):
         found = forward(self, *arguments, **options)
-        if self.training and len(options["cu_seq_lens_q"]) - 1 > rows and len(acted) < times:
-            acted.append(1)
+        if self.training and acts(len(options["cu_seq_lens_q"]) - 1, next(calls)):
             act(found.last_hidden_state)
         return found
 
