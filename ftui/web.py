@@ -231,8 +231,8 @@ def _is_cross_site(scope: Scope) -> bool:
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return False
     origin = _header(scope, b"origin")
-    hosts = (_header(scope, b"host"), _header(scope, b"x-forwarded-host"))
-    foreign = bool(origin) and origin.partition("://")[2] not in hosts
+    hosts = {_header(scope, b"host"), _header(scope, b"x-forwarded-host")} - {""}
+    foreign = bool(origin) and origin.partition("://")[2] not in hosts  # "null" names no host
     return foreign or _header(scope, b"sec-fetch-site") == "cross-site"
 
 

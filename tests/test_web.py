@@ -41,7 +41,9 @@ def test_in_the_frame_that_hugging_face_shows_a_space_in_the_cookie_is_kept(clie
 def test_behind_a_proxy_that_names_the_host_otherwise_its_own_pages_pass_and_others_do_not(client):
     proxied = {"host": "127.0.0.1:7860", "x-forwarded-host": "tuner.example"}
     assert sign_in(client, origin="https://tuner.example", **proxied).status_code == 303
-    assert sign_in(client, origin="https://evil.example", **proxied).status_code == 403
+    for foreign in ("https://evil.example", "null"):
+        assert sign_in(client, origin=foreign, **proxied).status_code == 403
+        assert sign_in(client, origin=foreign).status_code == 403
 
 
 @pytest.mark.parametrize("body", [b"", b"password", b"\xff\xfe=1", b"--x\r\nbroken"])
