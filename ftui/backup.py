@@ -86,7 +86,7 @@ class Backup:
         changed."""
         try:
             if run.run_id in self.copies.names():
-                self.copies.save(run.run_id, _files(run, complete_checkpoints(run.path / CHECKPOINTS)))
+                self.copies.save(run.run_id, _files(run, complete_checkpoints(run.checkpoints_dir)))
         except Exception as error:
             raise UserError(
                 f"{self.copies.name} still holds the later checkpoints and cannot be changed: "
