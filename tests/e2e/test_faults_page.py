@@ -171,6 +171,7 @@ def test_the_run_at_work_is_thrown_away_after_a_question_and_only_after_a_yes(
     expect(page.locator("#train_ask")).to_be_hidden(timeout=MINUTE)
     page.locator("#discard").click()
     page.locator("#train_yes").click()
+    expect(page.locator("#status")).not_to_contain_text(run.run_id, timeout=2 * MINUTE)
     phase(page, "Stopped")  # the run before it
     assert run.run_id in [thrown.run_id for thrown in RunStore(server.runs).trashed()]
     expect(page.locator("#discard")).to_be_hidden()

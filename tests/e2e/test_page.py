@@ -225,13 +225,13 @@ def test_a_newcomer_starts_without_opening_the_data_tab_watches_reloads_and_chat
     open_tab(second, "Train")
     expect(second.locator("#status")).to_contain_text("Preparing", timeout=MINUTE)
 
-    expect(status).to_contain_text(re.compile(r"step \d of 5"), timeout=3 * MINUTE)
+    expect(status).to_contain_text(re.compile(r"step \d of 5"), timeout=6 * MINUTE)
     expect(page.locator("#watched")).to_contain_text("before", timeout=MINUTE)
     page.reload()
     open_tab(page, "Train")
     expect(page.locator("#status")).to_contain_text(re.compile(r"step \d of 5"), timeout=MINUTE)
 
-    expect(page.locator("#status .phase b")).to_have_text("Done", timeout=4 * MINUTE)
+    expect(page.locator("#status .phase b")).to_have_text("Done", timeout=6 * MINUTE)
     expect(second.locator("#status .phase b")).to_have_text("Done", timeout=MINUTE)
     expect(page.locator("#plot")).to_be_visible()
     expect(page.locator("#proof")).to_contain_text("A quick check: it works")
