@@ -5,5 +5,5 @@ A file imports only from floors below its own; `tests/test_architecture.py` read
 
 FLOORS = """
 app > __main__ > terminal > web > doorway > ui > background > loop, check > card > backup, proof, rehearse > train, evaluate, merge, chat > plan, doctor, shapes
-> examples, history, replies > runs > config > encoding, models, dataset, template > failures, ranks > device, attention, settings > errors
+> examples, history, replies > runs > config > encoding, models, dataset, template > failures, ranks > device, attention, hub, settings > errors
 """

@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from ftui.errors import UserError
+from ftui.hub import hub_api
 from ftui.runs import CHECKPOINTS, UPLOADS, Run, RunStore
 from ftui.train.checkpoints import MARK, complete_checkpoints, step_of
 
@@ -286,10 +287,8 @@ class HubCopies:
     """Copies in a private repository on the Hub: a commit a copy, so that no half of one is ever seen."""
 
     def __init__(self, repository: str) -> None:
-        from huggingface_hub import HfApi
-
         self.repository, self.name = repository, f"{repository} on the Hub"
-        self._api, self._is_private = HfApi(), False
+        self._api, self._is_private = hub_api(), False
         try:
             self._check_private()
         except _Unreachable as error:  # perhaps not for long: each copy tries it again
@@ -328,6 +327,7 @@ class HubCopies:
             self._api.create_commit(self.repository, gone, commit_message=f"ftui: {run_id} was deleted")
 
     def names(self) -> list[str]:
+        self._check_private()  # one short question; a list is asked for again and again
         with _explained(self.repository):
             return [path.split("/")[0] for path in self._paths() if path.endswith("/config.yaml")]
 

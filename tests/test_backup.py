@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import yaml
 
@@ -422,3 +424,18 @@ def test_an_app_starts_without_the_hub_and_its_backup_says_so(tmp_path, monkeypa
     backup.bring_all(RunStore(tmp_path))
     said = capsys.readouterr().err
     assert "somebody/runs on the Hub cannot be reached" in said and "not shown" in said
+
+
+@pytest.mark.true
+def test_an_app_starts_although_the_hub_takes_its_questions_and_never_answers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ftui.hub.SILENCE_SECONDS", 0.2)
+    silent = socket.create_server(("127.0.0.1", 0))  # takes connections, reads nothing
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    huggingface_hub.close_session()
+    try:
+        backup_of("hub:somebody/runs").bring_all(RunStore(tmp_path))
+    finally:
+        huggingface_hub.close_session()
+        silent.close()
+    assert "somebody/runs on the Hub cannot be reached" in capsys.readouterr().err

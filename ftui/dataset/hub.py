@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ftui.dataset.rows import Note
 from ftui.errors import UserError
+from ftui.hub import hub_api
 
 if TYPE_CHECKING:
     import datasets
@@ -54,11 +55,10 @@ def _copy(path: str, name: str | None, split: str, revision: str | None) -> data
     """
     from datasets.packaged_modules.cache.cache import Cache
     from httpx2 import HTTPError
-    from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        HfApi().dataset_info(path, revision=revision, timeout=10)
+        hub_api().dataset_info(path, revision=revision, timeout=10)
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise
     except (HTTPError, OSError) as error:

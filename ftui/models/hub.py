@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ftui.errors import UserError
+from ftui.hub import hub_api
 
 TEXT = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "LICENSE*", "README.md"]
 WEIGHTS_AND_TEXT = ["*.safetensors", *TEXT]
@@ -28,12 +29,12 @@ class HubModel(NamedTuple):
 def look(repository: str, revision: str | None, token: str | bool | None) -> HubModel:
     """Fetches the small files, or finds them in the cache where the Hub does not help. UserError says why they cannot be had."""
     from httpx2 import HTTPError
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
 
     with _explained(repository, revision):
-        try:  # one question with a time limit; those that follow have none, and are asked again and again
-            info = HfApi(token=token).model_info(repository, revision=revision, files_metadata=True, timeout=10)
+        try:  # one question with a short limit; those that follow are asked again and again
+            info = hub_api(token).model_info(repository, revision=revision, files_metadata=True, timeout=10)
         except RevisionNotFoundError:
             raise
         except (HTTPError, OSError) as error:
