@@ -268,7 +268,9 @@ class BackgroundTrainer:
             try:
                 work(run)
             except BaseException as error:  # not even that could be written down: the queue goes on
-                print(f"ftui: run {run.run_id} ended, and its folder cannot be written to: {error}", flush=True)
+                print(
+                    f"ftui: run {run.run_id} ended, and its folder cannot say why: {explain_failure(error)}", flush=True
+                )
             work = self._carry_out
             with self._changing:
                 self._run = self._next()
@@ -281,7 +283,7 @@ class BackgroundTrainer:
             if run.discarded:
                 self._store.trash(run)
         except BaseException as error:  # the lock or the accelerator is taken, or the failure could not be written
-            run.end("interrupted", str(error), "error")
+            run.end("interrupted", explain_failure(error), "error")
 
 
 def _evaluate(run: Run, lease: Lease, step: int | None) -> None:

@@ -31,6 +31,11 @@ STICKY = (
     "cudnn_status_execution_failed",
 )
 LISTENING_SECONDS = 0.5
+NVIDIA = Path("/dev/nvidia0")  # where its driver shows the first GPU, also inside a container
+UNUSED_GPU = (
+    "There is an NVIDIA GPU here, but torch cannot use it, so all work is done by the CPU. Its driver may be too old for "
+    "this torch: compare the CUDA version that nvidia-smi shows with the one torch was built for."
+)
 POISONED = (
     "The GPU has failed in a way that this process cannot mend, and takes no more work from it. What was saved is kept: "
     "restart ftui, then Resume goes on from the newest checkpoint."
@@ -65,6 +70,12 @@ def this_device() -> Device:
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Device("cuda", properties.name, properties.total_memory, cores, bf16)
     return Device("cpu", "CPU", machine_memory(), cores, _cpu_has_bf16())
+
+
+def gpu_problem() -> str | None:
+    """Why a GPU that this machine has is not used, unless somebody has hidden it on purpose; torch falls back silently."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return UNUSED_GPU if NVIDIA.exists() and this_device().kind == "cpu" and not hidden else None
 
 
 def _cores() -> int:

@@ -17,7 +17,7 @@ from ftui.backup import Backup
 from ftui.card import model_card, precision
 from ftui.chat import chat_encoding, load_adapted
 from ftui.config import RunConfig
-from ftui.device import Lease, forget_peak, release_memory, this_device
+from ftui.device import Lease, forget_peak, gpu_problem, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
@@ -216,6 +216,8 @@ def _read(run: Run, ranks: Ranks) -> tuple[Path, Encoding, Examples]:
         f"{len(examples.train)} rows to learn from, {len(examples.validation)} to watch, {len(examples.test)} kept out for the test.",
     )
     run.log("message", f"Base model: {origin(config.base_model, base_dir)}. Computing in {precision(config)}.")
+    if problem := gpu_problem():
+        run.log("message", problem, "warning")
     if config.adapter:
         run.log("message", f"It goes on from the adapter of {config.adapter}, rank {config.lora.r}.")
     if ranks.count > 1:

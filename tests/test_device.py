@@ -170,3 +170,14 @@ def test_memory_is_that_of_the_machine_or_less():
     import psutil
 
     assert 0 < device.machine_memory() <= psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(("hidden", "is_told"), [(None, True), ("0", True), ("", False), ("-1", False)])
+def test_a_gpu_that_torch_cannot_use_is_told_and_one_that_was_hidden_is_not(monkeypatch, tmp_path, hidden, is_told):
+    monkeypatch.setattr(device, "this_device", lambda: Device("cpu", "CPU", 8_000_000_000, 2, bf16=True))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert device.gpu_problem() is None, "this machine has none"
+    monkeypatch.setattr(device, "NVIDIA", tmp_path)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert bool(device.gpu_problem()) == is_told

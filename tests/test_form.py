@@ -84,6 +84,15 @@ def test_a_preset_is_known_by_what_it_filled_in_until_data_base_or_template_are_
         assert preset_of(told, changed, known) == OWN
 
 
+def test_a_quick_check_that_is_cloned_is_one_again(form):
+    config, draft = RunConfig.load("starter"), Draft(how_long(), form)
+    length, *boxes = draft.fill(config)
+    assert length == "standard" and draft.read([length, *boxes]) == config
+    quick = draft.read(["quick", *boxes])
+    length, *boxes = draft.fill(quick)
+    assert length == "quick" and draft.read([length, *boxes]) == quick
+
+
 def test_the_form_has_an_input_for_every_setting(form):
     values = RunConfig.load("starter").model_dump()
     paths = {f"{key}.{inner}" for key in values if isinstance(values[key], dict) for inner in values[key]}

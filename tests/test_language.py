@@ -82,7 +82,7 @@ ELSEWHERE = {
 }
 # Words that nobody is told, each with who says or reads it.
 UNSAID = {
-    "ftui: run {} ended, and its folder cannot be written to: {}": "the terminal",
+    "ftui: run {} ended, and its folder cannot say why: {}": "the terminal",
     "ftui: {} Runs that are only there are not shown.": "the terminal",
     "ftui: {} was deleted": "a commit on the Hub",
     "--set takes key=value, as in training.learning_rate=1e-4; “{}” has no “=”.": "the terminal",

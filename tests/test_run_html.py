@@ -113,3 +113,9 @@ def test_runs_on_the_same_rows_are_told_apart_aloud(store, config):
     lines = [line_of(store.create(config))._replace(created=f"2026-11-2{day}T09:30:00") for day in (1, 2)]
     labels = re.findall("aria-label='([^']* Nov [^']*)'", runs_html(lines, None, [], "", Voice(None)))
     assert len(set(labels)) == len(labels) == 4
+
+
+def test_a_run_that_waits_says_so_once(store, config):
+    run = store.create(config)
+    for spanish, said in ((False, "Waiting to start"), (True, "En espera")):
+        assert status_html(run, "queued", run.events(), Voice.of(spanish)).count(said) == 1

@@ -26,4 +26,5 @@ class Draft:
 
     def fill(self, config: RunConfig) -> list[Any]:
         """The value of every input, so that Start would carry out `config`, neither shorter nor longer."""
-        return ["standard", *self.form.fill(config)]
+        length = "quick" if lengthened(config, "quick") == config else "standard"
+        return [length, *self.form.fill(config)]

@@ -7,7 +7,7 @@ from html import escape
 import gradio as gr
 
 from ftui.config import RunConfig
-from ftui.device import this_device
+from ftui.device import gpu_problem, this_device
 from ftui.encoding import CHAT_TEMPLATES
 from ftui.errors import UserError
 from ftui.models import STARTER, ModelFacts, describe
@@ -87,4 +87,8 @@ def _card(facts: ModelFacts, voice: Voice) -> str:
     )
     verdict = voice.known(facts.problem) if facts.problem else voice("This model can be tuned.")
     mark = "bad" if facts.problem else "good"
-    return f"<div class='card'><p class='{mark}'>{escape(verdict)}</p><table class='facts'>{cells}</table></div>"
+    problem = gpu_problem()
+    unused = f"<p class='warn'>{escape(voice.known(problem))}</p>" if problem else ""
+    return (
+        f"<div class='card'><p class='{mark}'>{escape(verdict)}</p><table class='facts'>{cells}</table>{unused}</div>"
+    )

@@ -42,6 +42,8 @@ def status_html(run: Run, state: str, events: list[Event], voice: Voice, before:
         sentence = voice("Training stops after this step; what was learned is kept.")
         if run.discarding:
             sentence = voice("Training stops after this step; then the run goes to the trash.")
+    if sentence == f"{voice(PHASES[state])}.":
+        sentence = ""
     facts, share = [], 0.0
     if works_on := _progress(state, events, voice):
         fact, share = works_on

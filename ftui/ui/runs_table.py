@@ -115,6 +115,8 @@ def verdict_html(verdict: str | None, voice: Voice) -> str:
 
 
 def size_of(size: int, voice: Voice) -> str:
+    if size < 1e5:
+        return f"{voice.number(size / 1e3, 1)} kB"
     return f"{voice.number(size / 1e9, 2)} GB" if size >= 1e8 else f"{voice.number(size / 1e6, 1)} MB"
 
 

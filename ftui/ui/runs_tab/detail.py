@@ -88,10 +88,11 @@ class Detail:
         busy = voice("It is being compared or merged; the log says how far it is.")
         note = f"<p class='warn' role='status'>{escape(busy)}</p>" if state in ENDED and run.is_held else ""
         no_report = voice("No report yet. It is made when a run is done.")
+        no_curve = voice("No curves yet. They begin with the first step of training.")
         return [
             gr.Column(visible=True),
             f"<h2>{escape(run_title(run, voice))}</h2>{note}{status_html(run, state, events, voice)}",
-            losses_html(run, voice),
+            losses_html(run, voice) or f"<p class='quiet'>{escape(no_curve)}</p>",
             watched_html(events, voice),
             _reports(run, voice) or f"<p class='quiet'>{escape(no_report)}</p>",
             checkpoints_html(run, checkpoints_of(run), not in_trash, voice),

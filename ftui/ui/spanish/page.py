@@ -293,6 +293,7 @@ PAGE = {
     "New run from it": "Entrenar desde él",
     "No complete checkpoint yet. One is saved at every check.": "Aún no hay puntos de control completos. Se guarda uno en cada comprobación.",
     "No report yet. It is made when a run is done.": "Aún no hay informe. Se hace al terminar.",
+    "No curves yet. They begin with the first step of training.": "Aún no hay curvas. Empiezan con el primer paso del entrenamiento.",
     "Base beside the checkpoint of step {step}": "Base junto al punto de control del paso {step}",
     "It is being compared or merged; the log says how far it is.": "Se está comparando o fusionando; el registro dice cuánto falta.",
     "All settings are the same.": "Todos los ajustes son iguales.",
