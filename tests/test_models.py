@@ -113,6 +113,13 @@ def test_a_damaged_model_is_told_in_a_sentence(copied, content):
         describe(str(copied))
 
 
+def test_a_file_of_weights_that_was_cut_is_told_before_it_is_loaded(copied):
+    path = copied / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"model\.safetensors is not a whole safetensors file"):
+        describe(str(copied))
+
+
 def test_a_model_without_a_tokenizer_is_told_in_a_sentence(copied):
     (copied / "tokenizer.json").unlink()
     (copied / "tokenizer_config.json").unlink()

@@ -98,15 +98,18 @@ def weights_size(folder: Path) -> int:
 
 
 def weights_header(path: Path) -> Header:
-    """UserError for a file that is cut before its tensors begin, or that is no safetensors file at all."""
+    """UserError for a file that is cut, or that is no safetensors file at all."""
     try:
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:  # such as the first letters of a Git LFS pointer
+            length, size = int.from_bytes(file.read(8), "little"), path.stat().st_size
+            if length > size:  # such as the first letters of a Git LFS pointer
                 raise ValueError
             tensors = json.loads(file.read(length))
-        return Header({name: entry for name, entry in tensors.items() if name != "__metadata__"}, 8 + length)
-    except (ValueError, AttributeError):
+        tensors.pop("__metadata__", None)
+        if 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0) > size:
+            raise ValueError
+        return Header(tensors, 8 + length)
+    except (ValueError, AttributeError, TypeError, LookupError):
         raise UserError(
             f"{path.name} is not a whole safetensors file (a Git LFS pointer?). Fetch it again, with git lfs pull."
         ) from None
