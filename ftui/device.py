@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -119,6 +120,12 @@ def memory_free() -> int:
     import psutil
 
     return min(psutil.virtual_memory().available, machine_memory() - psutil.Process().memory_info().rss)
+
+
+def disk_free(folder: Path) -> int:
+    """Bytes that can still be written to a folder, or to the one it will be made in."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 def memory_used() -> int:

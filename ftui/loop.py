@@ -17,7 +17,7 @@ from ftui.backup import Backup
 from ftui.card import model_card, precision
 from ftui.chat import chat_encoding, load_adapted
 from ftui.config import RunConfig
-from ftui.device import Lease, forget_peak, gpu_problem, release_memory, this_device
+from ftui.device import Lease, disk_free, forget_peak, gpu_problem, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
@@ -263,6 +263,8 @@ def _plan(run: Run, base_dir: Path, examples: Examples) -> Choice | None:
         return None
     said = f"{planned.sentence} {planned.basis}"
     run.log("message", f"The plan: {said}", plan=planned.values())
+    if problem := planned.disk_problem(disk_free(run.path)):
+        run.log("message", problem, "warning")
     run.log("message", planned.choice.sentence)
     return planned.choice
 

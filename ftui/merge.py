@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftui.config import QuantizationSettings
+from ftui.device import disk_free
 from ftui.encoding import Encoded
 from ftui.errors import UserError
 from ftui.models.facts import weight_files, weights_header, weights_size
@@ -220,7 +221,7 @@ def _merge_with_peft(base_dir: Path, adapter_dir: Path, folder: Path, rounding: 
 
 def _check_space(folder: Path, base_dir: Path) -> None:
     needed = weights_size(base_dir)
-    free = shutil.disk_usage(folder).free
+    free = disk_free(folder)
     if free < needed * 1.05:
         raise UserError(
             f"The merged model needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free. "

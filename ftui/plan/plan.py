@@ -64,6 +64,15 @@ class Plan(NamedTuple):
         )
         return f"{said} {self.advice or self.tip}".strip()
 
+    def disk_problem(self, free: int) -> str:
+        """What to say of a disk with this many bytes free; an empty text where it has room."""
+        if free >= self.disk_bytes:
+            return ""
+        return (
+            f"The run needs {self.disk_bytes / 1e9:.1f} GB of disk, for checkpoints and the merged model, and the folder of "
+            f"runs has {free / 1e9:.1f} GB free. Make room first: empty the trash, or delete runs."
+        )
+
     def values(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         return self._asdict() | {"choice": self.choice._asdict(), "sentence": self.sentence}

@@ -23,6 +23,7 @@ PLAN = {
     "a 4-bit base": "una base de 4 bits",
     "rows of at most {most} tokens": "filas de {most} tokens como mucho",
     "It also fits without the 4-bit base, which trains faster and merges exactly.": "También cabe sin la base de 4 bits, que entrena más rápido y se fusiona con exactitud.",
+    "The run needs {needed} GB of disk, for checkpoints and the merged model, and the folder of runs has {free} GB free. Make room first: empty the trash, or delete runs.": "El entrenamiento necesita {needed} GB de disco, para los puntos de control y el modelo fusionado, y la carpeta de entrenamientos tiene {free} GB libres. Haz sitio antes: vacía la papelera o borra entrenamientos.",
     # the rehearsal
     "Rehearsing: the model is loaded.": "Ensayo: se carga el modelo.",
     "Rehearsing: the longest rows go first.": "Ensayo: primero las filas más largas.",

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ftui.background import BackgroundTrainer, Rehearsal
-from ftui.device import this_device
+from ftui.device import disk_free, this_device
 from ftui.errors import UserError
 from ftui.plan import Plan, plan_of
 from ftui.ui.draft import Draft
@@ -35,14 +35,14 @@ class Estimate:
             with telling():
                 config = draft.read(values)
                 found = self.preview.look(config)
-                return _rehearsal(self.trainer.rehearse(config, found.encoding, found.examples), Voice(request))
+                return self._rehearsal(self.trainer.rehearse(config, found.encoding, found.examples), Voice(request))
 
         @asking.tick(inputs=said, outputs=rehearsed, **QUIET)
         def show_rehearsal(said: str, request: gr.Request) -> list[Any]:
             rehearsal = self.trainer.rehearsal
             if not said or rehearsal is None or (rehearsal.is_going and rehearsal.said == said):
                 return [gr.skip() for _ in rehearsed]
-            return _rehearsal(rehearsal, Voice(request))
+            return self._rehearsal(rehearsal, Voice(request))
 
     def follow(self, draft: Draft, fills: list[gr.events.Dependency], tab: gr.Tab) -> None:
         """Shows the plan of the draft, whenever it was filled in or something it depends on was written."""
@@ -53,7 +53,7 @@ class Estimate:
                 config = draft.read(values)
                 found, rehearsed = self.preview.look(config), self.trainer.rehearsed(config)
                 plan = rehearsed or plan_of(config, found.examples, found.model_config, this_device())
-                return plan_html(plan, Voice(request), config.adapter)
+                return plan_html(plan, self._disk, Voice(request), config.adapter)
             except UserError as error:
                 return error_html(error, Voice(request))
 
@@ -64,19 +64,25 @@ class Estimate:
             filled.then(*shows_plan, **UNSEEN)
         gr.on([tab.select, draft.length.input, *typed], *shows_plan, **UNSEEN, **LATEST)
 
+    def _rehearsal(self, rehearsal: Rehearsal, voice: Voice) -> list[Any]:
+        """What a rehearsal says, or the plan that it found; the button; and the sentence, while it goes on."""
+        going = rehearsal.is_going
+        if rehearsal.plan and not going:
+            planned = plan_html(rehearsal.plan, self._disk, voice, rehearsal.config.adapter)
+            return [planned, gr.Button(interactive=True), "", gr.Timer(active=False)]
+        sentence = f"<div class='card plan'><p role='status'>{escape(voice.known(rehearsal.said))}</p></div>"
+        return [sentence, gr.Button(interactive=not going), rehearsal.said if going else "", gr.Timer(active=going)]
 
-def _rehearsal(rehearsal: Rehearsal, voice: Voice) -> list[Any]:
-    """What a rehearsal says, or the plan that it found; the button; and the sentence, while it goes on."""
-    going = rehearsal.is_going
-    if rehearsal.plan and not going:
-        planned = plan_html(rehearsal.plan, voice, rehearsal.config.adapter)
-        return [planned, gr.Button(interactive=True), "", gr.Timer(active=False)]
-    sentence = f"<div class='card plan'><p role='status'>{escape(voice.known(rehearsal.said))}</p></div>"
-    return [sentence, gr.Button(interactive=not going), rehearsal.said if going else "", gr.Timer(active=going)]
+    @property
+    def _disk(self) -> int:
+        return disk_free(self.trainer.store.folder)
 
 
-def plan_html(plan: Plan, voice: Voice, adapter: str | None = None) -> str:
-    """What the run will take, and whether it fits, with the basis of the estimate and the adapter it starts from."""
+def plan_html(plan: Plan, disk: int, voice: Voice, adapter: str | None = None) -> str:
+    """What the run will take, and whether it fits, with the basis of the estimate and the adapter it starts from.
+
+    `disk`: bytes that are free in the folder of runs.
+    """
     numbers = voice(
         "{steps} steps, about {time}, {memory} GB of memory, {disk} GB of disk",
         steps=voice.number(plan.steps),
@@ -87,7 +93,9 @@ def plan_html(plan: Plan, voice: Voice, adapter: str | None = None) -> str:
     if plan.cost is not None:
         numbers += ", " + voice("about ${cost}", cost=voice.number(plan.cost, 2))
     mark = {"fits": "good", "tight": "warn", "does not fit": "bad"}[plan.verdict]
-    advice = f"<p class='warn'>{escape(voice.known(plan.advice))}</p>" if plan.advice else ""
+    advice = "".join(
+        f"<p class='warn'>{escape(voice.known(said))}</p>" for said in (plan.advice, plan.disk_problem(disk)) if said
+    )
     start = f"<p>{escape(voice('Starts from the adapter of {name}.', name=adapter))}</p>" if adapter else ""
     tip = f"<p class='quiet'>{escape(voice.known(plan.tip))}</p>" if plan.tip else ""
     lines = "".join(f"<p class='quiet'>{escape(line)}</p>" for line in _plan_lines(plan, voice))
