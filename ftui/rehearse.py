@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ftui.config import RunConfig
 from ftui.device import Lease, forget_peak, is_out_of_memory, memory_peak, release_memory, this_device
-from ftui.encoding import Encoding
+from ftui.encoding import Encoding, Message
 from ftui.errors import UserError
 from ftui.examples import Example, Examples, Part
 from ftui.models import check_tunable, config_of, load_model, model_folder
 from ftui.plan import Choice, Measured, Plan, plan_of, reply_limit
 from ftui.replies import answer_losses, reply_batches, reply_to_all
-from ftui.train import NoRoom, Way, build_trainer, recomputed_layers
+from ftui.train import NoRoom, Way, build_trainer, recomputed_layers, watch_questions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
@@ -103,12 +103,14 @@ class _Trial(NamedTuple):
         learned = self._learn(model, choice)
         self.report("Rehearsing: a few words of a reply.")
         word, reading = self._writing_and_reading(learned.model)
+        watched = watch_questions(self.config, self.examples)
         rates = {
             "loading": loading + learned.building + ROWS_SECONDS,
             "training": learned.a_token,
             "reading": reading,
             "word": word,
             "base_word": base_word,
+            "watched_word": self._word(learned.model, watched) if watched else word,
         }
         basis = (
             f"Measured: {learned.steps} steps on this machine, the longest first ({1 / learned.a_token:,.0f} tokens a second), "
@@ -156,15 +158,18 @@ class _Trial(NamedTuple):
             return 0.0, reading / tokens
         limit = reply_limit(self.config, [example.encoded.trained for example in asked])
         first, *_ = reply_batches([len(example.encoded.input_ids) for example in asked], limit)
-        questions = [asked[place].question for place in first]
+        word = self._word(model, [asked[place].question for place in first])
+        return word, max(reading - len(few) * word, reading / 4) / tokens
+
+    def _word(self, model: PreTrainedModel, questions: list[list[Message]]) -> float:
+        """Seconds that one more token of each of these replies takes."""
         taken = []
         for words in WORDS:
             began = time.perf_counter()
             replies = reply_to_all(model, self.encoding, questions, words)
             taken.append((time.perf_counter() - began, max(reply.tokens for reply in replies)))
         (short, few_words), (long, more_words) = taken
-        word = (long - short) / (more_words - few_words) if more_words > few_words else long / more_words
-        return word, max(reading - len(few) * word, reading / 4) / tokens
+        return (long - short) / (more_words - few_words) if more_words > few_words else long / more_words
 
 
 def _only(examples: Examples, train: list[Example]) -> Examples:

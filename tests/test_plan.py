@@ -133,6 +133,18 @@ def test_the_time_is_that_of_the_whole_run():
     assert alone["training"] == times["training"]
 
 
+def test_replies_are_planned_in_the_batches_in_which_they_are_written():
+    """Room for the longest reply is held, although the tuned model usually ends before: 31 of these rows fit, 32 do not."""
+    measured = Measured({"word": 1.0, "reading": 0.0, "watched_word": 0.5}, GB, Choice(500, 0, 30), "")
+
+    def times(rows: int) -> dict[str, float]:
+        asked = Tokens([100] * 40, validation=[100], test=[(88, 29)] * rows)
+        return plan(config_of(max_steps=1), SMOLLM, asked, LAPTOP, measured=measured).times
+
+    assert times(31)["tuned answers"] == 31 + 36 and times(32)["tuned answers"] == 32 + 2 * 36
+    assert times(31)["checks"] == 1 + 2 * 48 * 0.5, "what is watched, before and at the check, has a time of its own"
+
+
 def test_dora_is_planned_to_take_longer_than_lora():
     config, tokens = config_of(), Tokens([500] * 40, 9000, [500] * 8, [(400, 100)] * 8)
     dora = config.model_copy(update={"lora": LoraSettings(use_dora=True)})

@@ -39,7 +39,7 @@ PROVEN_ROWS = 16  # held out, on which a merge is proven
 class Rates(NamedTuple):
     """`loading`: libraries, rows, model and trainer. `training`: a token, forward and backward. `reading`: a token,
     forward. `word`: what every forward pass takes beside its tokens, so one token of each reply of a batch; `base_word`:
-    without an adapter. `merging`.
+    without an adapter; `watched_word`: of the few replies that are watched, for which there are quicker products. `merging`.
     """
 
     loading: float
@@ -47,6 +47,7 @@ class Rates(NamedTuple):
     reading: float
     word: float
     base_word: float
+    watched_word: float
     merging: float
 
 
@@ -73,6 +74,7 @@ def estimated_rates(config: RunConfig, size: Dimensions, tokens: Tokens, device:
         reading=(2 * size.body + attention) / speed,
         word=slower["word"] * word,
         base_word=BARE * word,
+        watched_word=slower["word"] * word,
         merging=MERGING * weights,
     )
 
@@ -94,14 +96,14 @@ def durations(config: RunConfig, tokens: Tokens, rates: Rates) -> dict[str, floa
     rows = len(tokens.train)
     checks = math.ceil(training.steps(rows) / training.check_every(rows)) if tokens.validation else 0
     batches = math.ceil(len(tokens.validation) / training.per_device_train_batch_size)
-    watching = (WATCHED_TOKENS if tokens.validation or config.watch_prompts else 0) * rates.word
+    watching = (WATCHED_TOKENS if tokens.validation or config.watch_prompts else 0) * rates.watched_word
     asked = tokens.test[: config.evaluation.limit]
     limit = reply_limit(config, [answer for _, answer in asked])
     base = rates._replace(word=rates.base_word)
     answers = {
-        name: _answering(of, asked, most) + _passes(of, len(asked), sum(map(sum, asked)))
+        name: _answering(of, asked, limit, words) + _passes(of, len(asked), sum(map(sum, asked)))
         # Who was tuned ends an answer where it should end; the base goes on up to the limit.
-        for name, of, most in (("base", base, limit), ("tuned", rates, limit * 4 // 5))
+        for name, of, words in (("base", base, limit), ("tuned", rates, limit * 4 // 5))
     }
     # A 4-bit base usually wants a second merge, into the weights as they were in training.
     merges = 2 if config.quantization.load_in_4bit else 1
@@ -124,9 +126,9 @@ def reply_limit(config: RunConfig, answers: Sequence[int]) -> int:
     return min(config.evaluation.max_new_tokens, max(answers, default=0) * 5 // 4 + 8)
 
 
-def _answering(rates: Rates, asked: Sequence[tuple[int, int]], limit: int) -> float:
+def _answering(rates: Rates, asked: Sequence[tuple[int, int]], limit: int, words: int) -> float:
     questions = [question for question, _ in asked]
-    return len(reply_batches(questions, limit)) * (limit + 1) * rates.word + sum(questions) * rates.reading
+    return len(reply_batches(questions, limit)) * (words + 1) * rates.word + sum(questions) * rates.reading
 
 
 def _passes(rates: Rates, passes: int, tokens: int) -> float:
