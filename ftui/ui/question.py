@@ -21,6 +21,21 @@ SENTENCES = {
     "empty": "Delete everything in the trash for good ({trash})? This cannot be undone.",
     "rewind": "Continue {run} from step {step}? What was learned after it is gone.",
 }
+# The answer that changes nothing has the focus and is Escape; afterwards the focus is back where it was.
+BY_KEYBOARD = """
+function ask() {
+  const before = document.activeElement;
+  requestAnimationFrame(() => {
+    const box = element.closest('.ask'), no = box?.querySelector('[id$=no]');
+    if (!no || !element.textContent.trim()) return;
+    no.focus();
+    no.addEventListener('click', () => before.focus(), {once: true});
+    box.onkeydown = event => event.key === 'Escape' && no.click();
+  });
+}
+watch('value', ask);
+ask();
+"""
 
 
 class Wish(NamedTuple):
@@ -39,7 +54,7 @@ class Question:
         self.trainer = trainer
         self.wish = gr.State(None)
         with gr.Column(visible=False, elem_id=f"{prefix}ask", elem_classes="ask") as self.box:
-            self.text = gr.Markdown(elem_id=f"{prefix}question")
+            self.text = gr.HTML(js_on_load=BY_KEYBOARD, padding=False, elem_id=f"{prefix}question")
             with gr.Row():
                 self.yes = gr.Button(say("Yes, do it"), variant="stop", size="sm", elem_id=f"{prefix}yes")
                 self.no = gr.Button(say("No, leave it"), size="sm", elem_id=f"{prefix}no")
@@ -47,8 +62,8 @@ class Question:
 
     def ask(self, verb: str, run: Run, voice: Voice, step: int | None = None, trash_size: int = 0) -> list[Any]:
         size, title = size_of(line_of(run).bytes, voice), escape(run_title(run, voice))
-        text = voice(SENTENCES[verb], run=f"**{title}**", size=size, trash=size_of(trash_size, voice), step=step)
-        return [Wish(verb, run.run_id, step), gr.Column(visible=True), text]
+        text = voice(SENTENCES[verb], run=f"<b>{title}</b>", size=size, trash=size_of(trash_size, voice), step=step)
+        return [Wish(verb, run.run_id, step), gr.Column(visible=True), f"<p role='alert'>{text}</p>"]
 
     def close(self) -> list[Any]:
         return [None, gr.Column(visible=False), ""]
