@@ -91,6 +91,10 @@ def test_a_quick_check_that_is_cloned_is_one_again(form):
     quick = draft.read(["quick", *boxes])
     length, *boxes = draft.fill(quick)
     assert length == "quick" and draft.read([length, *boxes]) == quick
+    assert draft.read(["standard", *boxes]).training.max_steps == -1, "the whole run is a click away"
+    short = RunConfig.parse(quick.model_dump() | {"evaluation": {"limit": 3}})
+    length, *boxes = draft.fill(short)
+    assert length == "standard" and draft.read([length, *boxes]) == short, "no quick check asks three rows"
 
 
 def test_the_form_has_an_input_for_every_setting(form):

@@ -9,7 +9,7 @@ import gradio as gr
 
 from ftui.config import RunConfig
 from ftui.ui.fieldset import Form
-from ftui.ui.simple import lengthened
+from ftui.ui.simple import length_of, lengthened
 
 
 class Draft:
@@ -26,5 +26,5 @@ class Draft:
 
     def fill(self, config: RunConfig) -> list[Any]:
         """The value of every input, so that Start would carry out `config`, neither shorter nor longer."""
-        length = "quick" if lengthened(config, "quick") == config else "standard"
-        return [length, *self.form.fill(config)]
+        length, whole = length_of(config)
+        return [length, *self.form.fill(whole)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ftui.config import LoraSettings, RunConfig, TrainingSettings
+from ftui.settings import Settings
 
 LENGTHS = {
     "quick": "Quick check (5 steps, no verdict)",
@@ -49,6 +50,24 @@ def strength_of(lora: LoraSettings, training: TrainingSettings) -> str:
         if plain and lora.r == step.r and training.learning_rate in (step.learning_rate, step.small):
             return name
     return "own"
+
+
+def length_of(config: RunConfig) -> tuple[str, RunConfig]:
+    """The length that was chosen for a run, and the run of which it makes this one: what a quick check cuts short has its
+    defaults there."""
+    training, evaluation = config.training, config.evaluation
+    uncut = {
+        "training": training.model_copy(
+            update={name: _default(training, name) for name in ("max_steps", "eval_steps")}
+        ),
+        "evaluation": evaluation.model_copy(update={"limit": _default(evaluation, "limit")}),
+    }
+    whole = config.model_copy(update=uncut)
+    return ("quick", whole) if lengthened(whole, "quick") == config else ("standard", config)
+
+
+def _default(section: Settings, name: str) -> Any:
+    return type(section).model_fields[name].default
 
 
 def lengthened(config: RunConfig, length: str) -> RunConfig:
