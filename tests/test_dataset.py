@@ -334,6 +334,7 @@ def test_a_folder_of_several_kinds_asks_for_one(load, tmp_path):
         DatasetSource(path=str(tmp_path / "mixed")).load()
 
 
+@pytest.mark.true
 def test_ten_thousand_small_files_are_read_in_seconds(tmp_path):
     for number in range(10_000):
         (tmp_path / f"{number:05}.json").write_text(json.dumps({"n": str(number)}))

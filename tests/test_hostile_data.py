@@ -214,6 +214,7 @@ def test_more_broken_lines_than_can_be_shown_stop_the_reading(tmp_path):
         DatasetSource(path=str(tmp_path / "x.jsonl")).load()
 
 
+@pytest.mark.true
 @pytest.mark.parametrize("kind", ["parquet", "jsonl.gz"])
 def test_a_bomb_is_refused_within_bounded_memory(tmp_path, kind):
     path = tmp_path / f"bomb.{kind}"

@@ -359,6 +359,7 @@ def test_of_a_model_that_was_only_looked_at_the_rest_is_missed_without_the_hub(c
     assert "tiny/seen is not on this machine" in offline.refusal(fetched, "tiny/seen")
 
 
+@pytest.mark.true
 def test_a_library_that_is_told_to_stay_offline_is_no_fault(hub, client, new_client):
     folder = client(fetched, "tiny/lamp")
     told = new_client(hub.url, HF_HUB_OFFLINE="1")
@@ -498,6 +499,7 @@ def test_rows_from_a_kept_copy_are_marked_as_such(data, client, offline):
 # the whole loop
 
 
+@pytest.mark.true
 def test_a_run_on_a_hub_model_and_a_hub_data_set_goes_through_to_its_end(hub, client, tmp_path, tiny_model):
     content = "".join(json.dumps(row) + "\n" for row in tiny.rows())
     hub.publish("set/lamps", {"train.jsonl": content.encode()}, "datasets")

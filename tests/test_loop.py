@@ -268,10 +268,15 @@ def test_the_base_is_asked_again_where_what_it_answered_was_something_else(stopp
     "change",
     [
         {"r": 4},
-        {"lora_alpha": 32},
-        {"use_dora": True},
-        {"target_modules": ["q_proj"]},
-        {"init_lora_weights": "olora"},
+        *(
+            pytest.param(change, marks=pytest.mark.true)
+            for change in (
+                {"lora_alpha": 32},
+                {"use_dora": True},
+                {"target_modules": ["q_proj"]},
+                {"init_lora_weights": "olora"},
+            )
+        ),
     ],
 )
 def test_an_adapter_that_was_set_otherwise_since_it_was_saved_is_told(stopped_at_4, change):
@@ -286,6 +291,7 @@ def test_a_finished_run_is_not_trained_again(run_to_change):
     assert run_to_change.state == "done"
 
 
+@pytest.mark.true
 def test_a_full_disk_at_the_merge_keeps_the_adapter_and_can_be_merged_later(carried_out, monkeypatch):
     usage = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "total used free")(1, 1, 1000))

@@ -175,6 +175,7 @@ def test_layers_that_are_not_there_or_can_hold_no_adapter_are_told_with_those_th
     assert "It has: down_proj, embed_tokens, gate_proj, k_proj" in run.events()[-1].message
 
 
+@pytest.mark.true
 @pytest.mark.parametrize("targets", [r".*self_attn\.[qv]_proj", "self_attn.q_proj", ["q_proj", "down_proj"]])
 def test_layers_are_named_by_a_pattern_a_name_or_several(values, store, targets):
     run = store.create(RunConfig.parse(values | {"lora": {"target_modules": targets}}))
