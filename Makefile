@@ -17,9 +17,9 @@ fast: check
 pages: install-dev
 	$(BIN)/python -m pytest -m browser
 
-# As nice as the trainings of the page, which are waited for in the browser and would starve beside others.
+# Two at a time, a core each; as nice as the trainings of the page, which are waited for in the browser and would starve.
 trainings: install-dev
-	nice -n 10 $(BIN)/python -m pytest -n 2 -m "true and not browser"
+	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m pytest -n 2 -m "true and not browser"
 
 check: install-dev
 	$(BIN)/ruff format --check .

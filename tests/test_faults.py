@@ -796,7 +796,7 @@ def test_a_folder_that_can_no_longer_be_written_to_does_not_hold_the_next_run_up
         assert _ended(broken) == "interrupted"
         with pytest.raises(UserError, match="cannot be written to: Read-only file system"):
             _when_free(lambda: trainer.resume(broken))
-    assert "cannot be written to" in capsys.readouterr().out
+    assert "its folder cannot say why: The system says “Read-only file system”" in capsys.readouterr().out
     assert _ended(_when_free(lambda: trainer.resume(broken))) == "done"
 
 
