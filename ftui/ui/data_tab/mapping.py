@@ -60,10 +60,11 @@ class Mapping:
         for role, choice in self.roles.items():
 
             def put_column(column: str | None, *written: str | None, role: str = role) -> list[str | None]:
-                return list(with_role(dict(zip(PARTS, written, strict=True)), role, column).values())
+                """The texts and the roles at once: roles that came by themselves could come after what is typed next."""
+                placed = with_role(dict(zip(PARTS, written, strict=True)), role, column).values()
+                return [*placed, *show_roles(*placed)]
 
-            placed = choice.input(put_column, [choice, *self.parts], self.parts, **BRIEFLY)
-            chosen.append(placed.then(show_roles, self.parts, shown, **QUIET).then)  # also where no text changed
+            chosen.append(choice.input(put_column, [choice, *self.parts], [*self.parts, *shown], **BRIEFLY).then)
 
         changes = [self.fields[f"template.{part}"].change for part in WRITTEN]
         gr.on(changes, show_roles, self.parts, shown, **QUIET, **LATEST)
