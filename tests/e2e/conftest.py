@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 FLAGS = [
@@ -23,7 +23,10 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+MINUTE = 60_000
 CUT_OFF = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "network error", "Connection errored out")
+
+expect.set_options(timeout=MINUTE)  # other tests may have the machine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, Page, expect
 from ftui.runs import Run
 from tests.e2e.conftest import ROOT, Server
 
-MINUTE = 60_000
 WORDS = ["Send", "Stop", "Retry", "Clear"]
 SLOWLY = """
 import sys, time
@@ -44,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, finished_run: Run) -> Itera
 
 def chatting(page: Page) -> Page:
     page.get_by_role("tab", name="Chat", exact=True).click()
-    expect(page.locator("#send")).to_be_enabled(timeout=MINUTE)
+    expect(page.locator("#send")).to_be_enabled()
     expect(page.locator("#halt")).to_be_disabled()
     return page
 
@@ -55,13 +54,13 @@ def send(page: Page, text: str) -> None:
 
 
 def is_answering(page: Page) -> None:
-    expect(page.locator("#halt")).to_be_enabled(timeout=MINUTE)
+    expect(page.locator("#halt")).to_be_enabled()
     for button in ("#send", "#retry", "#clear"):
         expect(page.locator(button)).to_be_disabled()
 
 
 def has_answered(page: Page) -> None:
-    expect(page.locator("#send")).to_be_enabled(timeout=MINUTE)
+    expect(page.locator("#send")).to_be_enabled()
     expect(page.locator("#retry")).to_be_enabled()
     expect(page.locator("#halt")).to_be_disabled()
 
@@ -80,7 +79,7 @@ def test_what_is_written_while_a_model_answers_is_not_lost_in_this_browser_nor_i
     expect(message).to_have_value("")
     send(page, "The second one.")
     send(other, "From elsewhere.")
-    expect(other.locator(".toast-body").first).to_contain_text("answering in another window", timeout=MINUTE)
+    expect(other.locator(".toast-body").first).to_contain_text("answering in another window")
     expect(other.locator("#message textarea")).to_have_value("From elsewhere.")
     expect(other.locator("#conversation")).not_to_contain_text("From elsewhere.")
     has_answered(other)
@@ -89,12 +88,12 @@ def test_what_is_written_while_a_model_answers_is_not_lost_in_this_browser_nor_i
     page.wait_for_timeout(1000)  # the tab is drawn anew
     is_answering(page)
 
-    expect(talk).to_contain_text("cut at 256 tokens", timeout=MINUTE)
+    expect(talk).to_contain_text("cut at 256 tokens")
     has_answered(page)
     expect(message).to_have_value("The second one.")
     expect(talk).not_to_contain_text("The second one.")
     message.press("Enter")
-    expect(talk).to_contain_text("The second one.", timeout=MINUTE)
+    expect(talk).to_contain_text("The second one.")
     is_answering(page)
     page.locator("#halt").click()
     has_answered(page)
@@ -106,7 +105,7 @@ def test_every_reply_says_which_model_it_is_from(page: Page) -> None:
     for model in ("merged", "untouched base", "checkpoint of step 3"):
         page.get_by_label(model, exact=True).check()
         send(page, f"Ask the {model}.")
-        expect(talk.locator("em").get_by_text(model, exact=True)).to_be_visible(timeout=MINUTE)
+        expect(talk.locator("em").get_by_text(model, exact=True)).to_be_visible()
         is_answering(page)
         page.locator("#halt").click()
         has_answered(page)
@@ -121,13 +120,13 @@ def test_a_mistake_in_the_middle_of_a_reply_leaves_the_chat_usable(page: Page) -
         longest.fill("8192")
         longest.blur()
         act()
-        expect(page.locator(".toast-body").first).to_contain_text("the model can read", timeout=MINUTE)
+        expect(page.locator(".toast-body").first).to_contain_text("the model can read")
         has_answered(page)
         page.get_by_role("button", name="Close", exact=True).or_(page.locator(".toast-close")).first.click()
     longest.fill("2")
     longest.blur()
     page.locator("#retry").click()
-    expect(page.locator("#conversation")).to_contain_text("cut at 2 tokens", timeout=MINUTE)
+    expect(page.locator("#conversation")).to_contain_text("cut at 2 tokens")
 
 
 def test_an_empty_message_and_a_retry_of_nothing_change_nothing(page: Page) -> None:

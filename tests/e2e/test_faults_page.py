@@ -12,9 +12,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from ftui.config import RunConfig
 from ftui.runs import Run, RunStore
 from tests import tiny
-from tests.e2e.conftest import ROOT, Server
+from tests.e2e.conftest import MINUTE, ROOT, Server
 
-MINUTE = 60_000
 POISON = """
 import sys
 sys.path.insert(0, {root!r})
@@ -113,7 +112,7 @@ def test_a_page_that_stays_open_while_the_server_is_killed_takes_up_the_run_agai
     page = resumed(context, server)
     server.kill()
     server.start()
-    expect(page.locator("#status .phase b")).to_have_text("Interrupted", timeout=15_000)
+    expect(page.locator("#status .phase b")).to_have_text("Interrupted")
     page.locator("#resume").click()
     phase(page, "Training")
     page.locator("#stop").click()
@@ -149,7 +148,7 @@ def test_twenty_quick_clicks_on_start_in_five_tabs_make_one_run(context: Browser
     before = len(RunStore(server.runs).list())
     tabs = [opened(context, server) for _ in range(5)]
     for tab in tabs:
-        expect(tab.locator("#start")).to_be_enabled(timeout=MINUTE)
+        expect(tab.locator("#start")).to_be_enabled()
     for tab in tabs:
         tab.evaluate("for (let click = 0; click < 4; click++) document.querySelector('#start').click()")
     for tab in tabs:
@@ -166,10 +165,10 @@ def test_the_run_at_work_is_thrown_away_after_a_question_and_only_after_a_yes(
     (run, *_) = RunStore(server.runs).list()
     page = opened(context, server)
     page.locator("#discard").click()
-    expect(page.locator("#train_question")).to_contain_text("throw it away", timeout=MINUTE)
-    expect(page.locator("#train_no")).to_be_focused(timeout=MINUTE)
+    expect(page.locator("#train_question")).to_contain_text("throw it away")
+    expect(page.locator("#train_no")).to_be_focused()
     page.keyboard.press("Escape")
-    expect(page.locator("#train_ask")).to_be_hidden(timeout=MINUTE)
+    expect(page.locator("#train_ask")).to_be_hidden()
     expect(page.locator("#discard")).to_be_focused()
     page.locator("#discard").click()
     page.locator("#train_yes").click()
@@ -191,11 +190,11 @@ def test_a_poisoned_gpu_puts_a_banner_over_the_page_until_ftui_is_restarted_from
         page = opened(context, server)
         page.locator("#resume").click()
         phase(page, "Failed")
-        expect(page.get_by_role("alert").first).to_contain_text("restart ftui", timeout=MINUTE)
+        expect(page.get_by_role("alert").first).to_contain_text("restart ftui")
         page.locator("#resume").click()
-        expect(page.locator(".toast-body").first).to_contain_text("restart ftui", timeout=MINUTE)
+        expect(page.locator(".toast-body").first).to_contain_text("restart ftui")
         page.locator("#restart").click()
-        expect(page.locator("#trouble")).not_to_contain_text("restart ftui", timeout=MINUTE)
+        expect(page.locator("#trouble")).not_to_contain_text("restart ftui")
         expect(page.locator("#restart")).to_be_hidden()
         assert RunStore(server.runs).find("last").state == "failed"
     finally:

@@ -7,9 +7,7 @@ import shutil
 from playwright.sync_api import Browser, Page, expect
 
 from ftui.runs import Run
-from tests.e2e.conftest import Server
-
-MINUTE = 60_000
+from tests.e2e.conftest import MINUTE, Server
 
 
 def open_tab(page: Page, name: str) -> None:
@@ -24,38 +22,38 @@ def test_a_run_is_cloned_watched_asked_at_a_checkpoint_deleted_and_brought_back(
     page.get_by_label("Thorough").check()
     open_tab(page, "Runs")
     rows = page.locator("#runs tr[data-run]")
-    expect(rows).to_have_count(1, timeout=MINUTE)
-    expect(page.locator("#run_status")).to_contain_text(finished_run.run_id, timeout=MINUTE)
+    expect(rows).to_have_count(1)
+    expect(page.locator("#run_status")).to_contain_text(finished_run.run_id)
 
     page.locator("#run_clone").click()
-    expect(page.get_by_role("tab", name="Train", exact=True)).to_have_attribute("aria-selected", "true", timeout=MINUTE)
-    expect(page.get_by_label("Standard")).to_be_checked(timeout=MINUTE)  # else it would not be the same run
+    expect(page.get_by_role("tab", name="Train", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_label("Standard")).to_be_checked()  # else it would not be the same run
     page.locator("#start").click()
     anyway = page.locator("#anyway input")
-    expect(page.locator("#status .phase b").or_(anyway)).to_be_visible(timeout=MINUTE)
+    expect(page.locator("#status .phase b").or_(anyway)).to_be_visible()
     if anyway.is_visible():  # thirty rows are few, says the doctor
         anyway.check()
         page.locator("#start").click()
-    expect(page.locator("#status")).not_to_contain_text(finished_run.run_id, timeout=MINUTE)
+    expect(page.locator("#status")).not_to_contain_text(finished_run.run_id)
     expect(page.locator("#status .phase b")).to_have_text("Done", timeout=2 * MINUTE)
 
     open_tab(page, "Runs")
-    expect(rows).to_have_count(2, timeout=MINUTE)
+    expect(rows).to_have_count(2)
     new = rows.first.get_attribute("data-run")
     second = browser.new_context(locale="en-US").new_page()
     second.goto(server.url)
     open_tab(second, "Runs")
-    expect(second.locator("#runs tr[data-run]")).to_have_count(2, timeout=MINUTE)
+    expect(second.locator("#runs tr[data-run]")).to_have_count(2)
 
     rows.first.locator("button.open").press("Enter")
-    expect(page.locator("#run_status")).to_contain_text(str(new), timeout=MINUTE)
+    expect(page.locator("#run_status")).to_contain_text(str(new))
     page.reload()
     open_tab(page, "Runs")
-    expect(page.locator("#runs tr[aria-current]")).to_have_attribute("data-run", str(new), timeout=MINUTE)
+    expect(page.locator("#runs tr[aria-current]")).to_have_attribute("data-run", str(new))
 
     open_tab(page, "Checkpoints")
     page.get_by_role("button", name="Chat: 3").click()
-    expect(page.get_by_label("checkpoint of step 3")).to_be_checked(timeout=MINUTE)
+    expect(page.get_by_label("checkpoint of step 3")).to_be_checked()
     page.locator("#message textarea").fill("What do you see? A red lamp.")
     page.locator("#message textarea").press("Enter")
     page.get_by_role("button", name="The exact prompt").click()  # what so small a model says may be nothing to see
@@ -63,21 +61,21 @@ def test_a_run_is_cloned_watched_asked_at_a_checkpoint_deleted_and_brought_back(
 
     open_tab(page, "Runs")
     page.locator("#run_delete").click()
-    expect(page.locator("#question")).to_contain_text("to the trash", timeout=MINUTE)
+    expect(page.locator("#question")).to_contain_text("to the trash")
     page.locator("#yes").click()
-    expect(rows).to_have_count(1, timeout=MINUTE)
-    expect(second.locator("#runs tr[data-run]")).to_have_count(1, timeout=MINUTE)
+    expect(rows).to_have_count(1)
+    expect(second.locator("#runs tr[data-run]")).to_have_count(1)
     expect(second.locator(".toast-body")).to_have_count(0)
     second.context.close()
 
     page.get_by_label("Show runs").click()
     page.get_by_role("option", name="Trash", exact=True).last.click()
-    expect(rows).to_have_count(1, timeout=MINUTE)
+    expect(rows).to_have_count(1)
     page.locator("#run_restore").click()
-    expect(page.locator("#runs")).to_contain_text("The trash is empty", timeout=MINUTE)
+    expect(page.locator("#runs")).to_contain_text("The trash is empty")
     page.get_by_label("Show runs").click()
     page.get_by_role("option", name="All runs", exact=True).last.click()
-    expect(rows).to_have_count(2, timeout=MINUTE)
+    expect(rows).to_have_count(2)
 
 
 def test_without_a_run_there_is_nothing_to_press(browser: Browser, tmp_path) -> None:
@@ -86,7 +84,7 @@ def test_without_a_run_there_is_nothing_to_press(browser: Browser, tmp_path) -> 
     try:
         page.goto(server.url)
         open_tab(page, "Runs")
-        expect(page.locator("#runs")).to_contain_text("No run yet", timeout=MINUTE)
+        expect(page.locator("#runs")).to_contain_text("No run yet")
         expect(page.locator("#selected")).to_be_hidden()
         open_tab(page, "Chat")
         for button in ("#send", "#halt", "#retry", "#clear"):

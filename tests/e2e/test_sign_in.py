@@ -48,7 +48,7 @@ def test_the_page_asks_for_the_password_and_opens_with_it(browser: Browser, guar
     expect(page.get_by_role("alert")).to_contain_text("not the password")
     page.get_by_label("Password").fill("open sesame")
     page.get_by_role("button").click()
-    expect(page.get_by_role("tab", name="Train", exact=True)).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("tab", name="Train", exact=True)).to_be_visible()
     page.context.close()
 
 
