@@ -1,7 +1,8 @@
 """Backup: what a run needs to go on, copied elsewhere after each complete checkpoint, and brought back on a fresh machine.
 
-A copy looks like the run's own folder: a checkpoint's mark is copied last and tells a whole one from half of one, and the
-config comes after everything else, so that a run is listed only once it can go on. This file does not know what is trained.
+A copy looks like the run's own folder. The events come before the checkpoints that they lead to, each checkpoint's mark after
+its files, which tells a whole one from half of one, and the config after everything else, so that a run is listed only once it
+can go on. This file does not know what is trained.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from ftui.train.checkpoints import MARK, complete_checkpoints, step_of
 
 HUB = "hub:"
 KEPT = ("split.json", "base_answers.json", "results.csv", "report.json", "report.md", "proof.json", "README.md")
-LAST = ("events.jsonl", "config.yaml")
+EVENTS, CONFIG = "events.jsonl", "config.yaml"
 PARTIAL = ".part-"
 LEFT_SECONDS = 86_400
 
-Files = dict[str, Path]  # where in the copy -> where in this machine's folder of runs, in the order of copying
+Files = dict[str, Path | bytes]  # where in the copy -> the file, or what was in it; in the order of copying
 
 
 def backup_of(setting: str | None) -> Backup | None:
@@ -168,16 +169,27 @@ class Backup:
 
 
 def _files(run: Run, checkpoints: list[Path]) -> Files:
-    """What is copied, in this order: a mark after all that it vouches for, and the config last of all."""
-    folders = [*checkpoints, run.adapter_dir]
-    paths = [path for folder in folders for path in sorted(folder.rglob("*"), key=lambda path: path.name == MARK)]
-    paths += [run.path / name for name in KEPT]
-    files = {str(path.relative_to(run.path)): path for path in paths if path.is_file()}
-    uploads = run.path.parent.resolve() / UPLOADS
+    """What is copied, in this order.
+
+    The events are read after the checkpoints were listed and before anything else is: they tell every step that led to one of
+    them, and no end whose adapter and report are not in the list.
+    """
+    events = _small(run, EVENTS)
+    learned = _below(run.path, run.adapter_dir) | _small(run, *KEPT)
+    uploads = run.path.parent / UPLOADS
     used = {uploads / path.parts[0] for path in _uploads(run.config.model_dump(mode="json"))}
-    kept = [path for folder in used for path in folder.rglob("*") if path.is_file()]
-    uploaded = {f"{UPLOADS}/{path.relative_to(uploads)}": path for path in kept}
-    return uploaded | files | {name: run.path / name for name in LAST}
+    return _below(run.path.parent, *used) | learned | events | _below(run.path, *checkpoints) | _small(run, CONFIG)
+
+
+def _small(run: Run, *names: str) -> Files:
+    """What is in those files of a run that may change while they are copied."""
+    return {name: (run.path / name).read_bytes() for name in names if (run.path / name).is_file()}
+
+
+def _below(top: Path, *folders: Path) -> Files:
+    """All files of some folders, named from `top`; the mark of a checkpoint after all that it vouches for."""
+    paths = [path for folder in folders for path in sorted(folder.rglob("*"), key=lambda path: path.name == MARK)]
+    return {str(path.relative_to(top)): path for path in paths if path.is_file()}
 
 
 def _uploads(value: Any) -> Iterator[Path]:
@@ -224,11 +236,11 @@ class FolderCopies:
     def save(self, run_id: str, files: Files) -> None:
         """Copies what is new, then removes what the run has no longer."""
         copy = self.folder / run_id
-        for name, path in files.items():
-            if path.name == MARK and not _is_same(path, copy / name):
+        for name, file in files.items():
+            if Path(name).name == MARK and not _is_same(file, copy / name):
                 (copy / name).unlink(missing_ok=True)  # not whole while it is being replaced
-        for name, path in files.items():
-            _copy_whole(path, copy / name)
+        for name, file in files.items():
+            _copy_whole(file, copy / name)
         gone = [path for path in copy.rglob("*") if path.is_file() and str(path.relative_to(copy)) not in files]
         for path in sorted(gone, key=lambda path: path.name != MARK):  # first what says that a checkpoint is whole
             path.unlink(missing_ok=True)
@@ -263,23 +275,28 @@ class FolderCopies:
         return Path(shutil.copytree(self.folder / run_id, work / run_id, ignore=passed_over))
 
 
-def _is_same(path: Path, copied: Path) -> bool:
+def _is_same(file: Path | bytes, copied: Path) -> bool:
     try:
-        here, there = path.stat(), copied.stat()
+        if isinstance(file, bytes):
+            return file == copied.read_bytes()
+        here, there = file.stat(), copied.stat()
     except OSError:
         return False
     return (here.st_size, int(here.st_mtime)) == (there.st_size, int(there.st_mtime))
 
 
-def _copy_whole(path: Path, target: Path) -> None:
+def _copy_whole(file: Path | bytes, target: Path) -> None:
     """Copies under a temporary name, flushes, and renames; what is there already is left."""
-    if _is_same(path, target):
+    if _is_same(file, target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(PARTIAL + target.name)
-    shutil.copy2(path, partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
+    if isinstance(file, bytes):
+        partial.write_bytes(file)
+    else:
+        shutil.copy2(file, partial)
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
     partial.replace(target)
 
 
@@ -307,11 +324,8 @@ class HubCopies:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         self._check_private()
-        # What is small may change while it is sent; the Hub itself passes over what it has already.
-        added = [
-            CommitOperationAdd(f"{run_id}/{name}", path if "/" in name else path.read_bytes())
-            for name, path in files.items()
-        ]
+        # The Hub itself passes over what it has already.
+        added = [CommitOperationAdd(f"{run_id}/{name}", file) for name, file in files.items()]
         gone = [
             CommitOperationDelete(path)
             for path in self._paths()

@@ -92,6 +92,7 @@ def run(longer, store) -> Run:
 
 
 def save_step(run: Run, step: int) -> None:
+    run.log("metrics", step=step, loss=1.0)
     folder = run.checkpoints_dir / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     for name in ("adapter_model.safetensors", "optimizer.pt", "trainer_state.json"):
@@ -125,11 +126,12 @@ def test_a_copy_that_is_killed_at_any_point_leaves_the_copy_before_it_or_none(ru
             copies.folder.mkdir() if is_first else shutil.copytree(before, copies.folder)
             made = iter(range(points))
 
-            def dying(path: Path, target: Path, point: int = point, made: Iterator[int] = made) -> None:
+            def dying(file: Path | bytes, target: Path, point: int = point, made: Iterator[int] = made) -> None:
                 if next(made) < point:
-                    return copy(path, target)
+                    return copy(file, target)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.with_name(f".part-{target.name}").write_bytes(path.read_bytes()[:7])
+                half = (file if isinstance(file, bytes) else file.read_bytes())[:7]
+                target.with_name(f".part-{target.name}").write_bytes(half)
                 raise Killed
 
             with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -141,8 +143,29 @@ def test_a_copy_that_is_killed_at_any_point_leaves_the_copy_before_it_or_none(ru
                 steps = whole_steps(fetched)
                 assert steps in ({3: "3", 6: "6"}, {3: "3", 6: "6", 9: "9"}) and copies.newest(run.run_id) == max(steps)
                 assert not list(fetched.rglob(".part-*"))
+                copied = Run(copies.folder / run.run_id)
+                assert set(losses(copied)) >= set(steps), "a checkpoint is ahead of the events that led to it"
     copies.save(run.run_id, files_of(run))
     assert whole_steps(copies.folder / run.run_id) == {6: "6", 9: "9"}
+
+
+def test_an_end_that_comes_while_a_copy_is_made_is_told_by_the_copy_that_has_its_adapter(run, backup, monkeypatch):
+    copies, copy = backup.copies, backup_module._copy_whole
+
+    def ending(file: Path | bytes, target: Path) -> None:
+        if run.state != "done":
+            run.adapter_dir.mkdir()
+            (run.adapter_dir / "adapter_model.safetensors").write_bytes(b"learned")
+            run.end("done", "Done.")
+        copy(file, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup_module, "_copy_whole", ending)
+        copies.save(run.run_id, files_of(run))
+    copied = Run(copies.folder / run.run_id)
+    assert run.state == "done" and copied.state == "interrupted"
+    copies.save(run.run_id, files_of(run))
+    assert Run(copied.path).state == "done" and (copied.adapter_dir / "adapter_model.safetensors").is_file()
 
 
 def test_a_step_that_was_learned_again_takes_the_place_of_the_one_before_and_is_not_whole_meanwhile(
@@ -155,10 +178,10 @@ def test_a_step_that_was_learned_again_takes_the_place_of_the_one_before_and_is_
     for path in (run.checkpoints_dir / "checkpoint-6").iterdir():
         os.utime(path, (1, 1))
 
-    def dying(path: Path, target: Path) -> None:
-        if path.name == "optimizer.pt" and "checkpoint-6" in str(path):
+    def dying(file: Path | bytes, target: Path) -> None:
+        if target.name == "optimizer.pt" and "checkpoint-6" in str(target):
             raise Killed
-        copy(path, target)
+        copy(file, target)
 
     copy = backup_module._copy_whole
     with monkeypatch.context() as patch, pytest.raises(Killed):
