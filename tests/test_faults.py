@@ -29,7 +29,7 @@ from ftui.config import RunConfig
 from ftui.device import Lease, memory_used, release_memory
 from ftui.errors import UserError
 from ftui.loop import carry_out
-from ftui.runs import Run, RunStore
+from ftui.runs import WORKING, Run, RunStore
 from ftui.train import complete_checkpoints
 from ftui.train.checkpoints import step_of
 from ftui.train.coach import advice
@@ -426,7 +426,7 @@ def queue_after_a_kill(values: dict, folder: Path) -> tuple[BackgroundTrainer, l
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
     command = [sys.executable, "-c", QUEUE, str(folder / "runs"), str(folder / "config.yaml")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "preparing\n"
+    assert process.stdout.readline().strip() in WORKING
     process.kill()
     process.wait()
     store = RunStore(folder / "runs")
