@@ -241,12 +241,13 @@ def _check_settings(config: RunConfig, base_dir: Path, ranks: Ranks) -> None:
 
 
 def _check_same_rows(run: Run, examples: Examples) -> None:
-    """UserError where a run would go on with other rows: what it has learned could stand in its test now."""
+    """UserError where a run would go on, or be compared, with other rows: what it has learned could stand in its test now."""
     known = run.read_json("split.json")
-    if known and known != examples.split_json() and complete_checkpoints(run.checkpoints_dir):
+    has_learned = run.adapter_dir.is_dir() or complete_checkpoints(run.checkpoints_dir)
+    if has_learned and known and known != examples.split_json():
         raise UserError(
             "The rows of this run, or the way they are split, are not those that it began with, and what it has learned "
-            "could stand in its test now. Put them back, then resume; or start a new run."
+            "could stand in its test now. Put them back and try it again, or start a new run."
         )
 
 
@@ -344,7 +345,9 @@ def evaluate_again(run: Run, lease: Lease, step: int | None = None) -> dict[str,
         adapter_dir = None if step is None else checkpoint_at(run, step)
         adapted = load_adapted(run, model_folder(run.config.base_model, run.config.revision), adapter_dir)
         encoding = chat_encoding(run)
-        test = prepare(run.config, encoding).test[: run.config.evaluation.limit]
+        examples = prepare(run.config, encoding)
+        _check_same_rows(run, examples)
+        test = examples.test[: run.config.evaluation.limit]
         if not test:
             raise UserError("This run has no test rows to compare on: its split keeps none, or evaluation.limit is 0.")
         which = "The adapter" if step is None else f"The checkpoint of step {step}"

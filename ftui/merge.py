@@ -45,22 +45,27 @@ class Delta(NamedTuple):
 
 
 def merge(run: Run, base_dir: Path, rounding: Rounding | None = None) -> Path:
-    """Writes `merged/`: base and adapter in one, loadable by plain transformers. UserError says what is in the way.
+    """Writes `merged/`: base and adapter in one, loadable by plain transformers. UserError says what is in the way."""
+    with run.new_folder("merged") as folder:
+        merge_into(folder, run, base_dir, rounding)
+    return run.merged_dir
+
+
+def merge_into(folder: Path, run: Run, base_dir: Path, rounding: Rounding | None = None) -> None:
+    """The merged model of a run in an empty folder. UserError says what is in the way.
 
     `rounding` is applied to each adapted base weight first; without it the original weights are taken as they are.
     """
-    _check_space(run.path, base_dir)
+    _check_space(folder, base_dir)
     deltas = read_adapter(run.adapter_dir)
-    with run.new_folder("merged") as folder:
-        if deltas is not None and _fits(deltas, base_dir):
-            merge_shards(base_dir, deltas, folder, rounding, run.counting("written", weights_size(base_dir)))
-        else:
-            _merge_with_peft(base_dir, run.adapter_dir, folder, rounding)
-        for pattern in COPIED:
-            for path in run.adapter_dir.glob(pattern):
-                if not path.name.startswith("adapter_"):
-                    shutil.copy(path, folder)
-    return run.merged_dir
+    if deltas is not None and _fits(deltas, base_dir):
+        merge_shards(base_dir, deltas, folder, rounding, run.counting("written", weights_size(base_dir)))
+    else:
+        _merge_with_peft(base_dir, run.adapter_dir, folder, rounding)
+    for pattern in COPIED:
+        for path in run.adapter_dir.glob(pattern):
+            if not path.name.startswith("adapter_"):
+                shutil.copy(path, folder)
 
 
 def as_trained(settings: QuantizationSettings) -> Rounding:

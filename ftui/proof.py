@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftui.encoding import Encoded
 from ftui.examples import Examples
-from ftui.merge import Rounding, as_trained, merge, prove
+from ftui.merge import Rounding, as_trained, merge_into, prove
 from ftui.models import load_model, place_for
 from ftui.plan import PROVEN_ROWS
 from ftui.runs import Run, Stopped
@@ -21,36 +21,40 @@ if TYPE_CHECKING:
 def merge_and_prove(run: Run, base_dir: Path, adapted: PreTrainedModel, examples: Examples) -> dict[str, Any]:
     """Merges into the original weights; where held-out rows lose by that, into the weights as they were in training.
 
-    A 4-bit run learns on rounded weights. Usually the original ones serve the adapter as well; the proof tells.
+    A 4-bit run learns on rounded weights. Usually the original ones serve the adapter as well; the proof tells. The merged
+    model is in its place only once it is proven, and a proof stands beside no other one.
     """
     place = place_for(base_dir)
-    if place is None:
-        merge(run, base_dir)
-        why = "the merged model fits neither the GPU nor the memory beside it"
-        proof: dict[str, Any] = {"base_weights": "original", "not_proven": why}
-        level = "warning"
-    else:
-        held_out = (examples.validation or examples.test or examples.train)[:PROVEN_ROWS]
-        proof = _best_merge(run, base_dir, place, adapted, [example.encoded for example in held_out])
-        level = "warning" if _loses(proof) else "info"
+    with run.new_folder("merged") as folder:
+        if place is None:
+            merge_into(folder, run, base_dir)
+            why = "the merged model fits neither the GPU nor the memory beside it"
+            proof: dict[str, Any] = {"base_weights": "original", "not_proven": why}
+            level = "warning"
+        else:
+            held_out = (examples.validation or examples.test or examples.train)[:PROVEN_ROWS]
+            proof = _best_merge(folder, run, base_dir, place, adapted, [example.encoded for example in held_out])
+            level = "warning" if _loses(proof) else "info"
+        (run.path / "proof.json").unlink(missing_ok=True)
     run.write("proof.json", json.dumps(proof, indent=1))
     run.log("message", merge_sentence(proof), level, proof=proof)
     return proof
 
 
 def _best_merge(
-    run: Run, base_dir: Path, place: str, adapted: PreTrainedModel, held_out: list[Encoded]
+    folder: Path, run: Run, base_dir: Path, place: str, adapted: PreTrainedModel, held_out: list[Encoded]
 ) -> dict[str, Any]:
-    """The proof of the merge that serves the held-out rows best, which is the one that stays."""
+    """The proof of the merge that serves the held-out rows best, which is the one that is in the folder then."""
 
     def merged(base_weights: str, rounding: Rounding | None) -> dict[str, Any]:
         if run.stop_wanted:
             raise Stopped
-        merge(run, base_dir, rounding)
+        shutil.rmtree(folder)  # a third copy of the model beside the base would not fit where two do
+        folder.mkdir()
+        merge_into(folder, run, base_dir, rounding)
         if run.stop_wanted:
-            shutil.rmtree(run.merged_dir)  # nobody shall chat with what is not proven
             raise Stopped
-        model = load_model(run.merged_dir, place=place).eval()
+        model = load_model(folder, place=place).eval()
         proof = prove(adapted, model, held_out, run.counting("compared", len(held_out)))
         return {"base_weights": base_weights} | proof
 
@@ -58,11 +62,9 @@ def _best_merge(
     if not (quantization.load_in_4bit and _loses(proof)):
         return proof
     run.log("message", f"On the original weights: {proof_sentence(proof)} Trying the weights as they were in training.")
-    shutil.rmtree(run.merged_dir)  # a third copy of the model beside the base would not fit where two do
     other = merged("rounded as in training", as_trained(quantization))
     if other["validation_loss_merged"] <= proof["validation_loss_merged"]:
         return other
-    shutil.rmtree(run.merged_dir)
     return merged("original", None)
 
 

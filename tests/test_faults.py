@@ -732,7 +732,7 @@ def _no_space_in_rust(*arguments, **options):
     [
         ("ftui.loop.prepare", _no_space, False),
         ("peft.peft_model.PeftModel.save_pretrained", _no_space_in_rust, False),
-        ("ftui.proof.merge", _no_space_in_rust, True),
+        ("ftui.proof.merge_into", _no_space_in_rust, True),
         ("ftui.loop.model_card", _no_space, True),
     ],
 )

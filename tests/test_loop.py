@@ -15,7 +15,7 @@ from ftui.device import Lease
 from ftui.errors import UserError
 from ftui.failures import explain_failure, first_line
 from ftui.loop import carry_out, evaluate_again, merge_again, summary
-from ftui.runs import Run
+from ftui.runs import Run, Stopped
 from tests import tiny
 
 REPORT = {"verdict", "metric", "rows", "systems", "difference", "prompt_tokens", "examples", "forgetting"}
@@ -257,6 +257,20 @@ def test_a_run_does_not_go_on_with_other_rows_and_does_with_its_own(stopped_at_4
     assert carry_out(stopped_at_4, Lease()) == "done"
 
 
+def test_what_came_of_an_adapter_goes_when_another_one_takes_its_place(stopped_at_4, monkeypatch):
+    merge_again(stopped_at_4, Lease())
+    evaluate_again(stopped_at_4, Lease())
+    assert summary(stopped_at_4)["report"] and summary(stopped_at_4)["proof"] and stopped_at_4.merged_dir.is_dir()
+    with monkeypatch.context() as patched:
+        stop_when(patched, lambda type, data: data.get("state") == "training")
+        assert carry_out(stopped_at_4, Lease()) == "stopped"
+    assert summary(stopped_at_4)["report"] and summary(stopped_at_4)["merged"], "the adapter is the one that was merged"
+    stop_when(monkeypatch, lambda type, data: type == "metrics" and data["step"] == 5)
+    assert carry_out(stopped_at_4, Lease()) == "stopped"
+    found = summary(stopped_at_4)
+    assert (found["report"], found["proof"], found["merged"]) == (None, None, None)
+
+
 def test_the_base_is_asked_again_where_what_it_answered_was_something_else(stopped_at_4):
     run = edited(stopped_at_4, lambda values: values["evaluation"].update(limit=3))
     assert carry_out(run, Lease()) == "done", run.events()[-1].message
@@ -350,6 +364,38 @@ def test_a_finished_run_is_evaluated_again_with_the_same_result(run_to_change):
     for name in ("verdict", "metric", "rows", "difference", "examples"):
         assert report[name] == before[name]
     assert run_to_change.read_json("report.json") == json.loads(json.dumps(report))
+
+
+def test_a_run_is_not_compared_again_on_rows_that_it_may_have_learned(stopped_at_4, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(rows.read_text() + rows.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(UserError, match="are not those that it began with"):
+        evaluate_again(stopped_at_4, Lease())
+
+
+@pytest.mark.parametrize("where", ["load_model", "prove"])
+def test_a_merge_that_is_not_proven_takes_no_place_and_leaves_the_one_before_with_its_proof(
+    run_to_change, monkeypatch, where
+):
+    """However it ends: by a stop, a failure, or with the process, of which only the hidden folder is left."""
+    merged = run_to_change.merged_dir
+
+    def kept():
+        return run_to_change.read_json("proof.json"), merged.stat().st_ino if merged.exists() else None
+
+    def dying(*arguments, **options):
+        seen.append(kept())  # a process that is killed here leaves them together
+        raise Stopped
+
+    before, seen = kept(), []
+    monkeypatch.setattr(f"ftui.proof.{where}", dying)
+    with pytest.raises(Stopped):
+        merge_again(run_to_change, Lease())
+    shutil.rmtree(merged)
+    with pytest.raises(Stopped):
+        merge_again(run_to_change, Lease())
+    assert seen == [before, (before[0], None)]
+    assert not merged.exists() and not list(run_to_change.path.glob(".merged-*"))
 
 
 def test_a_finished_run_is_merged_again_with_the_same_proof(run_to_change):

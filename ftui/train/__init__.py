@@ -5,8 +5,10 @@ This package does not know how rows were rendered, nor who watches.
 
 from __future__ import annotations
 
+import filecmp
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +26,7 @@ from ftui.train.checkpoints import (
     checkpoint_at,
     checkpoints_of,
     complete_checkpoints,
+    forget_outcome,
     is_shared,
     rewind,
     step_of,
@@ -146,12 +149,23 @@ def _begin(reporter: Reporter, model: PreTrainedModel, checkpoint: Path | None) 
 def _save_adapter(run: Run, encoding: Encoding, trainer: Trainer, adapter: dict[str, Any] | None) -> PreTrainedModel:
     """Saves what was learned, lets go of all that only learning needed, and returns base and adapter in eval mode."""
     trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
-    with run.new_folder("adapter") as folder:
+    with _new_adapter(run, encoding) as folder:
         trained.save_pretrained(folder, state_dict=adapter)
-        encoding.save(folder)
     trainer.optimizer = trainer.lr_scheduler = None
     trainer.accelerator.free_memory()
     return trained
+
+
+@contextmanager
+def _new_adapter(run: Run, encoding: Encoding) -> Iterator[Path]:
+    """A folder to write the adapter into; where it is another one than before, what came of that goes first."""
+    weights = "adapter_model.safetensors"
+    with run.new_folder("adapter") as folder:
+        yield folder
+        encoding.save(folder)
+        before = run.adapter_dir / weights
+        if not (before.is_file() and filecmp.cmp(before, folder / weights, shallow=False)):
+            forget_outcome(run)
 
 
 def watch_questions(config: RunConfig, examples: Examples) -> list[list[Message]]:
@@ -166,8 +180,7 @@ def _keep_last_checkpoint(run: Run, encoding: Encoding) -> str:
     checkpoint = next(iter(complete_checkpoints(run.checkpoints_dir)), None)
     if checkpoint is None:
         return "There was no checkpoint yet, so nothing of this run is kept."
-    with run.new_folder("adapter") as folder:
+    with _new_adapter(run, encoding) as folder:
         for path in checkpoint.glob("adapter_*"):
             shutil.copy(path, folder)
-        encoding.save(folder)
     return f"The adapter of step {step_of(checkpoint)}, before that, is kept."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from ftui.runs import Run, folder_size
 
 MARK = "complete.json"
 KEPT = 2  # the newest ones, and the best
-LEARNED = ("adapter", "merged", "report.json", "report.md", "proof.json", "README.md")  # from the last checkpoint
+OUTCOME = ("merged", "report.json", "report.md", "proof.json", "README.md")  # what came of the adapter
 
 
 class Checkpoint(NamedTuple):
@@ -101,11 +102,21 @@ def checkpoint_at(run: Run, step: int) -> Path:
     return found[step]
 
 
-def rewind(run: Run, step: int) -> None:
+def forget_outcome(run: Run) -> None:
+    """Deletes what came of the adapter, which is about to be another one."""
+    for path in (run.path / name for name in OUTCOME):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def rewind(run: Run, step: int, first: Callable[[Run, int], None] | None = None) -> None:
     """Takes a run back to the checkpoint of this step: later checkpoints are deleted, with the adapter and the report that
     came of them; later measurements no longer count.
 
-    UserError for a step without one, for a finished run, and for one at work.
+    `first` does the same elsewhere before anything goes here. UserError for a step without one, for a finished run, and for
+    one at work.
     """
     checkpoint_at(run, step)
     if run.written_state == "done":
@@ -113,9 +124,14 @@ def rewind(run: Run, step: int) -> None:
     with run.held():
         folders = run.checkpoints_dir.glob("checkpoint-*")
         later = [path for path in folders if path.name.rpartition("-")[2].isdigit() and step_of(path) > step]
-        for path in [*later, *(run.path / name for name in LEARNED)] if later else ():
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        if first:
+            first(run, step)
+        if later:
+            forget_outcome(run)
+            shutil.rmtree(run.adapter_dir, ignore_errors=True)
+        for path in later:
+            shutil.rmtree(path)
+        for report in run.path.glob("report-step-*.*"):
+            if report.stem.rpartition("-")[2].isdigit() and step_of(report.with_suffix("")) > step:
+                report.unlink()
         run.log("resumed", f"Back to the checkpoint of step {step}; what came after it is gone.", step=step)
