@@ -67,6 +67,7 @@ class BackgroundTrainer:
         self.rehearsal: Rehearsal | None = None
         self._thread: threading.Thread | None = None
         self._is_ending = False
+        self._is_discarded = False  # the run at work: it goes to the trash as soon as it has ended
 
     @property
     def store(self) -> RunStore:
@@ -90,9 +91,7 @@ class BackgroundTrainer:
                 raise UserError(f"Run {run.run_id} is being worked on by another process.")
             self._check_free()
             if step is not None:
-                rewind(run, step)
-                if self._backup:
-                    self._backup.follow_back(run)
+                rewind(run, step, self._backup.follow_back if self._backup else None)
             try:
                 run.forget_stop()
                 run.log("state", "Waiting to go on.", state="queued")
@@ -108,7 +107,7 @@ class BackgroundTrainer:
         """A new run that begins when those before it have ended; at once if there are none. In a queue that rests, and
         beside a run of another process, it waits until somebody starts the queue."""
         with self._changing:
-            is_busy = self._is_working or self._waiting or self.at_work
+            is_busy = self._is_working or self._waiting or self.at_work or self._store.held()
             run = self._create(config)
             if is_busy:
                 self._waiting.append(run)
@@ -118,7 +117,7 @@ class BackgroundTrainer:
     def rehearse(self, config: RunConfig, encoding: Encoding, examples: Examples) -> Rehearsal:
         """A rehearsal, under way. UserError while a run works or another rehearsal goes on."""
         with self._changing:
-            if working := self._run or self.at_work:
+            if working := self._run or self.at_work or self._store.held():
                 raise UserError(f"Run {working.run_id} is at work. Rehearse when it is done.")
             if self.rehearsal and self.rehearsal.is_going:
                 raise UserError("Another rehearsal is under way. It takes a minute or two.")
@@ -157,8 +156,12 @@ class BackgroundTrainer:
         return None if other in waiting else other
 
     def take_back(self) -> None:
-        """Puts back into the queue what an app that ended has left in it. Nothing begins by itself."""
+        """Puts back into the queue what an app that ended has left in it, and throws away what it did not come to. Nothing
+        begins by itself."""
         with self._changing:
+            for run in self._store.list():
+                if (run.discarded or run.discarding) and not run.is_held:
+                    self._put_away(run)
             self._waiting = self._store.left_waiting()
 
     def go_on(self) -> None:
@@ -207,9 +210,8 @@ class BackgroundTrainer:
 
     def empty_trash(self) -> None:
         """Deletes what is in the trash for good, in the backup as well. UserError where that cannot be done."""
-        if self._backup:
-            self._backup.empty_trash(self._store)
-        self._store.empty_trash()
+        with self._changing:
+            self._store.empty_trash(self._backup.forget if self._backup else None)
 
     def evaluate(self, run: Run, step: int | None = None) -> None:
         """Compares a run with its base once more, or its checkpoint of `step`. UserError while something works."""
@@ -224,7 +226,10 @@ class BackgroundTrainer:
         with self._changing:
             if run in self._waiting:
                 self.remove(run)
-            elif run == self._run or run.state in WORKING:
+            elif run == self._run:
+                self._is_discarded = True
+                run.stop("discard")
+            elif run.state in WORKING:
                 run.stop("discard")
             else:
                 self._store.trash(run)
@@ -248,7 +253,7 @@ class BackgroundTrainer:
             raise UserError(
                 f"Run {self._run.run_id} is still at work. Stop it first, wait until it is done, or queue this one."
             )
-        if other := self.at_work:
+        if other := self.at_work or self._store.held():
             raise UserError(
                 f"Run {other.run_id} is at work in another process. Stop it first, or wait until it is done."
             )
@@ -256,15 +261,15 @@ class BackgroundTrainer:
     def _work_on(self, run: Run, work: Callable[[Run], None] | None = None) -> Run:
         self._run = run
         self._thread = threading.Thread(
-            target=self._work, args=(work or self._carry_out,), name="ftui-runs", daemon=True
+            target=self._work, args=(run, work or self._carry_out), name="ftui-runs", daemon=True
         )
         self._thread.start()
         return run
 
-    def _work(self, work: Callable[[Run], None]) -> None:
+    def _work(self, run: Run | None, work: Callable[[Run], None]) -> None:
         """Does the work at hand, then carries out the runs in the queue."""
         be_nice()
-        while run := self._run:
+        while run:
             try:
                 work(run)
             except BaseException as error:  # not even that could be written down: the queue goes on
@@ -273,17 +278,27 @@ class BackgroundTrainer:
                 )
             work = self._carry_out
             with self._changing:
-                self._run = self._next()
+                if self._is_discarded or run.discarded:
+                    self._put_away(run)
+                self._is_discarded = False
+                run = self._run = self._next()
+
+    def _put_away(self, run: Run) -> None:
+        """Throws away what has ended, as somebody wished while it was at work, or before this process began."""
+        try:
+            run.forget_stop()
+            self._store.trash(run)
+        except (UserError, OSError) as error:
+            print(f"ftui: {error}", flush=True)
 
     def _carry_out(self, run: Run) -> None:
         from ftui.loop import carry_out
 
         try:
             carry_out(run, self._lease, backup=self._backup)
-            if run.discarded:
-                self._store.trash(run)
         except BaseException as error:  # the lock or the accelerator is taken, or the failure could not be written
-            run.end("interrupted", explain_failure(error), "error")
+            if not run.is_held:  # or its state is that of whoever works on it
+                run.end("interrupted", explain_failure(error), "error")
 
 
 def _evaluate(run: Run, lease: Lease, step: int | None) -> None:

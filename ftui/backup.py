@@ -81,24 +81,25 @@ class Backup:
             if complete_checkpoints(run.checkpoints_dir) != checkpoints:
                 return  # training has replaced one meanwhile, and has asked for the next copy
             said = " ".join(str(error).split())[:300]
-            run.log("message", f"The backup to {self.copies.name} failed, and the run goes on: {said}", "warning")
+            with suppress(OSError):  # on a full disk the next copy may be made, once there is room
+                run.log("message", f"The backup to {self.copies.name} failed, and the run goes on: {said}", "warning")
 
-    def follow_back(self, run: Run) -> None:
-        """After a way back to an older checkpoint: the copy must not bring the later ones back. UserError when it cannot be
+    def follow_back(self, run: Run, step: int) -> None:
+        """Before a way back to an older checkpoint: the copy must not bring the later ones back. UserError when it cannot be
         changed."""
         try:
             if run.run_id in self.copies.names():
-                self.copies.save(run.run_id, _files(run, complete_checkpoints(run.checkpoints_dir)))
+                kept = [path for path in complete_checkpoints(run.checkpoints_dir) if step_of(path) <= step]
+                self.copies.save(run.run_id, _files(run, kept))
         except Exception as error:
             raise UserError(
-                f"{self.copies.name} still holds the later checkpoints and cannot be changed: "
-                f"{' '.join(str(error).split())[:200]} Resume would go on from them. Try it again later."
+                f"{self.copies.name} holds the later checkpoints and cannot be changed: "
+                f"{' '.join(str(error).split())[:200]} Nothing was taken back. Try it again later."
             ) from None
 
-    def empty_trash(self, store: RunStore) -> None:
-        """Deletes the copies of what lies in the trash, which would come back otherwise. UserError when it cannot be done."""
-        thrown = {run.run_id for run in store.trashed()} - {run.run_id for run in store.list()}
-        for run_id in thrown & set(self.copies.names()) if thrown else ():
+    def forget(self, names: set[str]) -> None:
+        """Deletes the copies of these runs, which would come back otherwise. UserError when it cannot be done."""
+        for run_id in names & set(self.copies.names()) if names else ():
             self.copies.remove(run_id)
 
     def bring_all(self, store: RunStore) -> None:
@@ -291,13 +292,16 @@ def _copy_whole(file: Path | bytes, target: Path) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(PARTIAL + target.name)
-    if isinstance(file, bytes):
-        partial.write_bytes(file)
-    else:
-        shutil.copy2(file, partial)
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.replace(target)
+    try:
+        if isinstance(file, bytes):
+            partial.write_bytes(file)
+        else:
+            shutil.copy2(file, partial)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)  # half a file would keep a full disk full
 
 
 class HubCopies:

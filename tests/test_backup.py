@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import huggingface_hub
@@ -388,11 +388,62 @@ def test_a_way_back_to_an_older_checkpoint_is_one_in_the_backup_as_well(run, sto
     with backup.following(run):
         pass
     run.end("stopped", "Stopped.")
-    rewind(run, 3)
-    backup.follow_back(run)
+    rewind(run, 3, backup.follow_back)
     assert backup.copies.newest(run.run_id) == 3
     backup.bring_checkpoints(run)
     assert list(whole_steps(run.path)) == [3]
+
+
+def test_a_way_back_that_is_cut_off_has_been_taken_here_and_in_the_backup_or_nowhere(run, backup, monkeypatch):
+    """The copy is changed first: a checkpoint that is thrown away here never comes back from there."""
+    with backup.following(run):
+        pass
+    run.end("stopped", "Stopped.")
+    rmtree = shutil.rmtree
+
+    def dying(*arguments, **options):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(backup.copies, "save", dying)
+        rewind(run, 3, backup.follow_back)
+    assert sorted(whole_steps(run.path)) == [3, 6] == sorted(whole_steps(backup.copies.folder / run.run_id))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(
+            shutil, "rmtree", lambda path, **options: dying() if "checkpoint" in str(path) else rmtree(path, **options)
+        )
+        rewind(run, 3, backup.follow_back)
+    assert backup.copies.newest(run.run_id) == 3
+
+
+def test_a_full_disk_under_the_backup_is_not_kept_full_by_half_a_file_and_the_next_copy_is_made(
+    run, backup, monkeypatch
+):
+    copy2, log = shutil.copy2, Run.log
+
+    def full(file, target, **options):
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    def mute(self, *arguments, **data):
+        raise OSError(28, "No space left on device")
+
+    with backup.following(run) as wanted:
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "copy2", full)
+            patch.setattr(Run, "log", mute)
+            wanted()
+            _until(lambda: any(backup.copies.folder.rglob("*")))
+            _until(lambda: not any(path.is_file() for path in backup.copies.folder.rglob(".part-*")))
+        assert (shutil.copy2, Run.log) == (copy2, log)
+    assert backup.copies.newest(run.run_id) == 6
+
+
+def _until(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_what_is_deleted_for_good_does_not_come_back_from_the_backup(run, store, backup):

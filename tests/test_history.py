@@ -156,6 +156,22 @@ def test_emptying_the_trash_says_how_much_room_that_made(run, store):
     assert store.empty_trash() >= size and store.trashed() == [] and store.empty_trash() == 0
 
 
+def test_what_comes_to_the_trash_while_it_is_emptied_stays_and_nothing_goes_where_a_copy_could_not_be_deleted(
+    config, store
+):
+    thrown, late = store.create(config), store.create(config)
+    store.trash(thrown)
+
+    def unreachable(names: set[str]) -> None:
+        raise UserError("The Hub cannot be reached.")
+
+    with pytest.raises(UserError, match="cannot be reached"):
+        store.empty_trash(unreachable)
+    assert [run.run_id for run in store.trashed()] == [thrown.run_id]
+    store.empty_trash(lambda names: store.trash(late))
+    assert [run.run_id for run in store.trashed()] == [late.run_id]
+
+
 @pytest.mark.parametrize("name", ["nothing", "../runs", "", "."])
 def test_only_what_lies_in_the_trash_can_be_restored(run, store, name):
     with pytest.raises(UserError, match="in the trash"):
@@ -185,6 +201,92 @@ def test_a_discarded_run_ends_in_the_trash_and_one_that_waits_never_begins(confi
     assert {run.run_id for run in store.trashed()} == {first.run_id, second.run_id} and store.list() == []
     thrown = next(run for run in store.trashed() if run.run_id == first.run_id)
     assert thrown.state == "stopped" and "thrown away" in thrown.events()[-1].message
+
+
+def test_a_wish_to_throw_away_is_kept_through_the_shutdown_that_follows_it(run):
+    run.stop("discard")
+    run.stop("shutdown")
+    run.end("stopped", "Stopped.")
+    assert run.discarded
+
+
+def test_what_the_app_did_not_come_to_throw_away_is_thrown_away_at_its_next_start_and_not_once_it_is_restored(
+    config, store
+):
+    ended, killed = store.create(config), store.create(config)
+    for run in (ended, killed):
+        run.log("state", "Learning.", state="training")
+        run.stop("discard")
+    ended.end("stopped", "Stopped and thrown away; it lies in the trash.")
+    trainer = BackgroundTrainer(store, Lease())
+    trainer.take_back()
+    assert store.list() == [] and {run.run_id for run in store.trashed()} == {ended.run_id, killed.run_id}
+    for run in store.trashed():
+        trainer.restore(run)
+    trainer.take_back()
+    assert [run.state for run in store.list()] == ["interrupted", "stopped"]
+    assert store.open(ended.run_id).events()[-1].message == "Stopped, and brought back from the trash."
+
+
+@pytest.mark.true
+def test_a_run_that_is_thrown_away_while_its_last_copy_is_made_or_it_is_compared_goes_to_the_trash(
+    config, store, monkeypatch
+):
+    trainer = BackgroundTrainer(store, Lease())
+
+    def at_its_end(run, *arguments, **options):
+        run.end("done", "Done.")
+        trainer.discard(run)
+
+    monkeypatch.setattr("ftui.loop.carry_out", at_its_end)
+    monkeypatch.setattr("ftui.loop.evaluate_again", at_its_end)
+    first = trainer.start(config)
+    trainer._thread.join(60)
+    second = store.create(config)
+    trainer.evaluate(second)
+    trainer._thread.join(60)
+    assert {run.run_id for run in store.trashed()} == {first.run_id, second.run_id} and store.list() == []
+    assert not any(run.stop_wanted for run in store.trashed())
+
+
+def test_nothing_begins_while_a_terminal_compares_or_merges_a_run_that_has_ended(config, store, run):
+    run.end("done", "Done.")
+    trainer = BackgroundTrainer(store, Lease())
+    with Run(run.path).held():
+        with pytest.raises(UserError, match="at work in another process"):
+            trainer.start(config)
+        assert trainer.queue(config).state == "queued" and trainer.rests
+
+
+def test_a_thread_that_comes_to_its_end_leaves_the_run_alone_that_was_started_meanwhile(config, store, monkeypatch):
+    trainer, carried_out = BackgroundTrainer(store, Lease()), []
+    first, second = store.create(config), store.create(config)
+    monkeypatch.setattr("ftui.loop.carry_out", lambda run, *arguments, **options: carried_out.append(run))
+
+    class Door:
+        """The lock that the thread passes after its work: once it has let go of it, a click starts another run."""
+
+        def __enter__(self):
+            return lock.__enter__()
+
+        def __exit__(self, *error):
+            lock.__exit__(*error)
+            if carried_out == [first]:
+                trainer._run = second
+
+    lock, trainer._changing = trainer._changing, Door()
+    trainer._run = first
+    trainer._work(first, trainer._carry_out)
+    assert carried_out == [first]
+
+
+def test_a_thread_that_finds_its_run_taken_writes_nothing_into_it(config, store):
+    run = store.create(config)
+    trainer = BackgroundTrainer(store, Lease())
+    with Run(run.path).held():
+        run.log("state", "Learning.", state="training")
+        trainer._carry_out(run)
+        assert run.state == "training" and len(run.events()) == 2
 
 
 def test_a_run_that_ends_before_it_notices_is_thrown_away_all_the_same(run):

@@ -322,3 +322,15 @@ def test_json_that_is_missing_or_broken_reads_as_none(run):
         assert run.read_json("report.json") is None
     run.write("report.json", json.dumps({"a": 1}))
     assert run.read_json("report.json") == {"a": 1}
+
+
+def test_the_same_files_under_other_names_are_kept_apart_from_those_of_an_older_run(store, tmp_path):
+    def uploaded(*names: str) -> Path:
+        for number, name in enumerate(names):
+            (tmp_path / name).write_text(f"a\n{number}\n")
+        return store.keep_uploads([tmp_path / name for name in names])
+
+    older = uploaded("a.csv", "b.csv")
+    newer = uploaded("a (1).csv", "b (1).csv")
+    assert [len(list(folder.iterdir())) for folder in (older, newer)] == [2, 2]
+    assert uploaded("a.csv", "b.csv") == older

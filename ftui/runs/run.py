@@ -221,8 +221,10 @@ class Run:
     # stopping
 
     def stop(self, reason: Literal["stop", "shutdown", "discard"] = "stop") -> None:
-        """Wishes the work to stop at the next safe place; after a shutdown it is to go on later, a discarded run goes to the trash."""
-        self.write("stop", reason)
+        """Wishes the work to stop at the next safe place; after a shutdown it is to go on later, a discarded run goes to the
+        trash, whatever is wished after that."""
+        if not self.discarding:
+            self.write("stop", reason)
 
     def forget_stop(self) -> None:
         """Takes back a wish of an earlier sitting, before a run goes on."""

@@ -83,11 +83,12 @@ class RunStore:
 
     def keep_uploads(self, paths: Sequence[Path]) -> Path:
         """Copies uploaded files to where they stay for as long as runs need them: the file, or a folder of several."""
-        digest = hashlib.sha256(b"".join(hashlib.file_digest(path.open("rb"), "sha256").digest() for path in paths))
-        folder = self.uploads_dir / digest.hexdigest()[:12]
         names = [re.sub(r"[^\w.-]+", "_", path.name).lstrip(".")[-80:] or "upload" for path in paths]
+        digest = hashlib.sha256(b"".join(hashlib.file_digest(path.open("rb"), "sha256").digest() for path in paths))
         if len(names) > 1:  # two files may have one name
             names = [f"{number:03d}-{name}" for number, name in enumerate(names, 1)]
+            digest.update("\n".join(names).encode())  # a folder is read whole: none may come to it under another name
+        folder = self.uploads_dir / digest.hexdigest()[:12]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path, name in zip(paths, names, strict=True):
@@ -128,12 +129,29 @@ class RunStore:
         """Brings a run back from the trash. UserError when it is not there, and where it cannot be moved."""
         if run_id not in _names(self.trash_dir):
             raise UserError(f"There is no run “{run_id[:80]}” in the trash.")
-        return self.open(_move(self.trash_dir / run_id, self.folder).name)
+        run = self.open(_move(self.trash_dir / run_id, self.folder).name)
+        if run.discarded:
+            run.log("state", "Stopped, and brought back from the trash.", state=run.written_state)
+        return run
 
-    def empty_trash(self) -> int:
-        """Deletes what is in the trash for good, and returns how many bytes that were."""
-        size = folder_size(self.trash_dir)
-        shutil.rmtree(self.trash_dir, ignore_errors=True)
+    def empty_trash(self, first: Callable[[set[str]], None] | None = None) -> int:
+        """Deletes for good what is in the trash now, and returns how many bytes that were.
+
+        `first` gets the names of the runs that will be nowhere then; where it raises, nothing is deleted. What comes to the
+        trash meanwhile stays. UserError where something cannot be deleted.
+        """
+        size, there = 0, list(self.trash_dir.glob("*"))
+        if first:
+            first({path.name for path in there} - set(_names(self.folder)))
+        for path in there:
+            size += folder_size(path)
+            going = path if path.name.startswith(".") else path.with_name(f".{path.name}")
+            try:
+                shutil.rmtree(path.rename(going))  # from here on nobody can restore half of it
+            except FileNotFoundError:
+                continue  # somebody has restored it
+            except OSError as error:
+                raise UserError(f"Run {path.name} cannot be deleted: {error.strerror}.") from None
         return size
 
     # the queue
@@ -163,6 +181,10 @@ class RunStore:
         """The run that somebody works on now, or is about to: it holds its lock."""
         runs = self.list()
         return next((run for run in runs if run.state in WORKING or run.waits and run.is_held), None)
+
+    def held(self) -> Run | None:
+        """A run that anybody holds, also to compare or merge one that has ended. Tries all locks: for clicks, not for polls."""
+        return next((run for run in self.list() if run.is_held), None)
 
 
 def folder_size(folder: Path) -> int:

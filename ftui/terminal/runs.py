@@ -38,9 +38,8 @@ def runs(options: argparse.Namespace) -> list[dict[str, Any]] | dict[str, Any]:
         print(f"{run.run_id} is back.")
         return {"run": run.run_id, "state": run.state, "path": str(run.path)}
     if options.empty_trash:
-        if backup := backup_of(os.environ.get("FTUI_BACKUP")):
-            backup.empty_trash(store)
-        size = store.empty_trash()
+        backup = backup_of(os.environ.get("FTUI_BACKUP"))
+        size = store.empty_trash(backup.forget if backup else None)
         print(f"{size / 1e9:.2f} GB deleted for good.")
         return {"bytes": size}
     history = History(store)

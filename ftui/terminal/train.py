@@ -91,9 +91,7 @@ def _resumed(options: argparse.Namespace, store: RunStore, backup: Backup | None
         backup.bring(options.resume, store)
     run = store.find(options.resume)
     if options.checkpoint is not None:
-        rewind(run, options.checkpoint)
-        if backup:
-            backup.follow_back(run)
+        rewind(run, options.checkpoint, backup.follow_back if backup else None)
     with run.held():  # the wish to stop a run that another process works on stays
         run.forget_stop()
     return run
