@@ -268,7 +268,7 @@ def test_training_does_not_wait_for_a_copy(longer, store, backup):
     save = backup.copies.save
 
     def slow(run_id, files):
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while not seen and max(losses(run), default=0) < STEPS and time.monotonic() < until:
             time.sleep(0.01)
         seen.append(max(losses(run)))

