@@ -139,6 +139,17 @@ def test_a_queue_that_waited_when_the_server_was_killed_is_back_and_begins_with_
         expect(page.locator("#waiting")).to_be_visible()
         expect(page.locator("#queue")).to_be_in_viewport()
         expect(page.locator("#waiting")).to_be_in_viewport(ratio=1)  # whoever adds a run there sees that it waits
+        page.route("**/pulse*", lambda route: route.abort())
+        waiting[0].stop()
+        while waiting[1].state != "training":
+            page.wait_for_timeout(100)
+        page.locator("#stop").click()  # of a page that does not know yet that the run it shows has ended
+        expect(page.locator("#status")).to_contain_text(waiting[1].run_id)
+        assert not waiting[1].stop_wanted and waiting[1].state == "training"
+        page.unroute("**/pulse*")
+        page.locator("#stop").click()
+        phase(page, "Stopped")
+        assert waiting[1].state == "stopped"
         page.close()
     finally:
         server.kill()

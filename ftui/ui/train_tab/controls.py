@@ -34,7 +34,8 @@ class Controls:
             self.discard = gr.Button(say("Discard"), visible=False, elem_id="discard")
             self.resume = gr.Button(say("Resume this run"), variant="primary", visible=False, elem_id="resume")
         self.question = Question(trainer, "train_")
-        self.outputs = [self.start, self.stop, self.queue, self.discard, self.resume]
+        self.shown = gr.Textbox(visible=False)  # the run that this page shows, whichever works by the time of a click
+        self.outputs = [self.start, self.stop, self.queue, self.discard, self.resume, self.shown]
 
     def show(self, now: Now, voice: Voice) -> list[Any]:
         state = now.run.state if now.run else ""
@@ -46,6 +47,7 @@ class Controls:
             gr.Button(visible=works),
             gr.Button(visible=works and not (now.run and now.run.discarding)),
             gr.Button(visible=early),
+            now.run.run_id if now.run else "",
         ]
 
     def begin(self, draft: Draft, parts: Parts) -> None:
@@ -79,9 +81,10 @@ class Controls:
     def end(self, parts: Parts) -> None:
         """Stop keeps what was learned and does not ask; Discard does."""
 
-        @self.stop.click(outputs=parts.outputs, **AT_ONCE)
-        def stop_run(request: gr.Request) -> list[Any]:
-            if run := self.trainer.at_work:
+        @self.stop.click(inputs=self.shown, outputs=parts.outputs, **AT_ONCE)
+        def stop_run(shown: str, request: gr.Request) -> list[Any]:
+            run = self.trainer.at_work
+            if run and run.run_id == shown:
                 run.stop()
             return parts.show(Voice(request))
 
