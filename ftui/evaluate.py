@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftui.config import FEWEST_ROWS, RunConfig
-from ftui.encoding import Encoding
+from ftui.encoding import Encoding, answer_of
 from ftui.examples import Example
 from ftui.plan import reply_limit
 from ftui.replies import Progress, Reply, answer_losses, reply_to_all
@@ -41,7 +41,7 @@ def answer(
 ) -> Answers:
     """Answers the test rows, every system within the same limit."""
     asked = [example for example in examples if example.is_chat]
-    limit = reply_limit(config, [len(encoding.tokenizer(example.answer)["input_ids"]) for example in asked])
+    limit = reply_limit(config, [len(_answer_ids(example, encoding)) + example.encoded.cut for example in asked])
     encoded = [example.encoded for example in examples]
     if not asked:
         return Answers([], answer_losses(model, encoded, progress))
@@ -54,8 +54,9 @@ def compare(
 ) -> dict[str, Any]:
     """The report: every system's numbers, the paired difference of tuned and base, and the verdict."""
     asked = [example for example in examples if example.is_chat]
-    metric = _metric(asked, encoding)
-    scores = {name: _scores(metric, asked, answers) for name, answers in systems.items()}
+    expected = [_expected(example, encoding) for example in asked]
+    metric = _metric(asked, expected, encoding)
+    scores = {name: _scores(metric, expected, answers) for name, answers in systems.items()}
     differences = [after - before for before, after in zip(scores["zero_shot"], scores["tuned"], strict=True)]
     low, high = interval(differences, config.training.seed, None if metric == "loss" else (-1, 1))
     return {
@@ -63,12 +64,12 @@ def compare(
         "metric": metric,
         "rows": len(examples),
         "limit": config.evaluation.limit,
-        "systems": {name: _summary(asked, answers) for name, answers in systems.items()},
+        "systems": {name: _summary(expected, answers) for name, answers in systems.items()},
         "difference": {"mean": fmean(differences or [0.0]), "low": low, "high": high},
         "prompt_tokens": {
             name: _mean([reply.prompt_tokens for reply in answers.replies]) for name, answers in systems.items()
         },
-        "examples": [_row(example, index, systems) for index, example in enumerate(asked)],
+        "examples": [_row(example, expected, index, systems) for index, example in enumerate(asked)],
         "forgetting": {},
         "decoding": "greedy",
     }
@@ -98,39 +99,47 @@ def interval(differences: Sequence[float], seed: int, bounds: tuple[float, float
 
 
 def is_exact(reply: str, expected: str) -> bool:
-    """Equal but for blanks at the ends."""
-    return reply.strip() == expected.strip()
+    """Equal but for blanks at the ends, and for what was thought before the answer."""
+    return answer_of({"content": reply}) == answer_of({"content": expected})
 
 
-def _metric(asked: Sequence[Example], encoding: Encoding) -> str:
+def _answer_ids(example: Example, encoding: Encoding) -> list[int]:
+    """The expected answer as it is encoded: its reasoning, its tool calls and its end are among the tokens."""
+    return example.encoded.input_ids[len(encoding.prompt_ids(example.question)) :]
+
+
+def _expected(example: Example, encoding: Encoding) -> str:
+    """What is to be written: the answer; with tool calls, as the chat template writes them."""
+    return encoding.decode(_answer_ids(example, encoding)) if example.messages[-1].get("tool_calls") else example.answer
+
+
+def _metric(asked: Sequence[Example], expected: Sequence[str], encoding: Encoding) -> str:
     """exact_match where answers are short enough to be right or wrong; the loss on the expected answer otherwise."""
-    lengths = [len(encoding.tokenizer(example.answer)["input_ids"]) for example in asked]
+    lengths = [len(encoding.tokenizer(answer_of({"content": text}))["input_ids"]) for text in expected]
     single_turn = all(sum(message["role"] == "assistant" for message in example.messages) == 1 for example in asked)
     return "exact_match" if lengths and single_turn and fmean(lengths) <= SHORT_ANSWER else "loss"
 
 
-def _scores(metric: str, asked: Sequence[Example], answers: Answers) -> list[float]:
+def _scores(metric: str, expected: Sequence[str], answers: Answers) -> list[float]:
     """One number a row, higher is better."""
     if metric == "loss":
         return [-loss for loss in answers.losses]
-    return [float(is_exact(reply.text, example.answer)) for example, reply in zip(asked, answers.replies, strict=True)]
+    return [float(is_exact(reply.text, text)) for text, reply in zip(expected, answers.replies, strict=True)]
 
 
-def _summary(asked: Sequence[Example], answers: Answers) -> dict[str, Any]:
+def _summary(expected: Sequence[str], answers: Answers) -> dict[str, Any]:
     return {
         "loss": _mean(answers.losses),
-        "exact_match": _mean(
-            [float(is_exact(reply.text, example.answer)) for example, reply in zip(asked, answers.replies, strict=True)]
-        ),
+        "exact_match": _mean(_scores("exact_match", expected, answers)),
         "prompt_tokens": _mean([reply.prompt_tokens for reply in answers.replies]),
         "seconds": _mean([reply.seconds for reply in answers.replies]),
         "finished": _mean([float(reply.finished) for reply in answers.replies]),
     }
 
 
-def _row(example: Example, index: int, systems: dict[str, Answers]) -> dict[str, Any]:
+def _row(example: Example, expected: Sequence[str], index: int, systems: dict[str, Answers]) -> dict[str, Any]:
     replies = {name: answers.replies[index].text for name, answers in systems.items()}
-    return {"row": example.row, "prompt": example.question[-1]["content"], "expected": example.answer, **replies}
+    return {"row": example.row, "prompt": example.question[-1]["content"], "expected": expected[index], **replies}
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -1,8 +1,10 @@
 """The verdict: honest intervals, and "not better" where nothing was shown."""
 
 import random
+from pathlib import Path
 
 import pytest
+import trl
 
 from ftui.config import RunConfig
 from ftui.encoding import Encoding
@@ -96,6 +98,40 @@ def test_long_answers_are_judged_by_their_loss_where_lower_is_better(config, enc
     report = compare(encoding, rows, {"zero_shot": before, "tuned": after}, config)
     assert (report["metric"], report["verdict"]) == ("loss", "better") and report["difference"]["mean"] > 0.5
     assert compare(encoding, rows, {"zero_shot": after, "tuned": before}, config)["verdict"] == "worse"
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "wrong"),
+    [
+        (
+            {"content": "42", "reasoning_content": "Six times seven, as everybody knows who has learned it."},
+            ["<think>\nSix times seven.\n</think>\n\n42", "42", "Another thought.\n</think>\n\n42"],
+            ["<think>\nSix times seven is 42", "<think>\nSix.\n</think>\n\n41"],
+        ),
+        (
+            {"tool_calls": [{"type": "function", "function": {"name": "on", "arguments": {"a": 1}}}]},
+            ['<tool_call>\n{"name": "on", "arguments": {"a": 1}}\n</tool_call>'],
+            ["", '<tool_call>\n{"name": "on", "arguments": {"a": 2}}\n</tool_call>'],
+        ),
+    ],
+)
+def test_thoughts_before_an_answer_are_not_compared_and_a_call_is_as_it_is_written(
+    values, tiny_model, monkeypatch, said, right, wrong
+):
+    config = RunConfig.parse(values | {"evaluation": {"max_new_tokens": 200}})
+    tokenizer = load_tokenizer(tiny_model)
+    tokenizer.chat_template = (Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text()
+    encoding = Encoding(tokenizer)
+    messages = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "", **said}]
+    rows = [Example(row, messages, encoding.encode([messages])[0]) for row in range(30)]
+    for after, share in ((right, 1.0), (wrong, 0.0)):
+        replies = (after * 30)[:30]
+        report = compare(encoding, rows, {"zero_shot": answers(["no"] * 30), "tuned": answers(replies)}, config)
+        assert (report["metric"], report["systems"]["tuned"]["exact_match"]) == ("exact_match", share)
+    limits = []
+    monkeypatch.setattr("ftui.evaluate.reply_to_all", lambda model, encoding, asked, limit, *rest: limits.append(limit))
+    answer(load_model(tiny_model), encoding, rows, config, lambda: False)
+    assert limits[0] > len(tokenizer(right[0])["input_ids"])
 
 
 def test_conversations_of_several_turns_are_judged_by_their_loss(config, encoding):
