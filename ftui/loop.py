@@ -23,7 +23,7 @@ from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
 from ftui.examples import Example, Examples, encoding_of, prepare
 from ftui.failures import explain_failure
-from ftui.models import check_tunable, config_of, load_model, model_folder, origin
+from ftui.models import check_tunable, config_of, load_model, model_folder, origin, ties_words
 from ftui.plan import Choice, Plan, plan_of
 from ftui.proof import merge_and_prove
 from ftui.ranks import ALONE, Ranks, is_lost_rank
@@ -232,11 +232,15 @@ def _check_settings(config: RunConfig, base_dir: Path, ranks: Ranks) -> None:
         raise UserError(f"training.optim: {config.training.optim} cannot share an adapter (FSDP). Choose adamw_torch.")
     if ranks.share_base and config.lora.starts_from_base:
         raise UserError("lora.init_lora_weights: this start needs the whole base in each process. Set it to true.")
-    shared = [name for name in ("embed_tokens", "lm_head") if name in config.lora.target_modules]
-    if shared and config_of(base_dir).get("tie_word_embeddings"):
+    if "lm_head" in config.lora.target_modules:
         raise UserError(
-            f"lora.target_modules: this model reads and writes words with the same weights, so {' and '.join(shared)} "
-            "cannot be merged. Leave it out."
+            "lora.target_modules: an adapter on lm_head would never be trained, because the loss is computed from that "
+            "layer's own weights. Leave it out."
+        )
+    if "embed_tokens" in config.lora.target_modules and ties_words(config_of(base_dir)):
+        raise UserError(
+            "lora.target_modules: this model reads and writes words with the same weights, so embed_tokens cannot be "
+            "merged. Leave it out."
         )
 
 

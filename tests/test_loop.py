@@ -247,6 +247,11 @@ def edited(run: Run, change) -> Run:
     return Run(run.path)
 
 
+def test_a_stopped_run_names_no_validation_loss_that_is_not_of_its_adapter(stopped_at_4):
+    assert max(data["step"] for data in stopped_at_4.metrics() if data["validation_loss"] is not None) == 3
+    assert summary(stopped_at_4)["steps"] == 4 and summary(stopped_at_4)["validation_loss"] is None
+
+
 def test_a_run_does_not_go_on_with_other_rows_and_does_with_its_own(stopped_at_4, tmp_path):
     rows = tmp_path / "rows.jsonl"
     kept = rows.read_text()

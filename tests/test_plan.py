@@ -47,7 +47,15 @@ def test_sizes_are_those_of_the_published_models(model_config, body, head, adapt
 def test_an_adapter_on_named_matrices_is_smaller():
     size = Dimensions.of(LLAMA_8B)
     assert size.adapter(8, ("q_proj", "v_proj")) == 32 * 8 * (4096 + 4096 + 4096 + 1024)
-    assert size.adapter(8, "q_proj|v_proj") == size.adapter(8, ("q_proj", "v_proj"))
+    assert size.adapter(8, r".*self_attn\.(q|v)_proj") == size.adapter(8, ("q_proj", "v_proj"))
+    assert size.adapter(8, r"model\.layers\.[0-9]\..*(q|v)_proj") == size.adapter(8, ("q_proj", "v_proj")) * 10 / 32
+
+
+def test_a_config_that_leaves_out_whether_words_are_tied_is_read_as_its_family_is():
+    sizes = {key: value for key, value in LLAMA_8B.items() if key not in ("tie_word_embeddings", "model_type")}
+    assert Dimensions.of({**sizes, "model_type": "gemma2"}).heads == 1
+    assert Dimensions.of({**sizes, "model_type": "llama"}).heads == 2
+    assert Dimensions.of({**sizes, "model_type": "gemma2", "tie_word_embeddings": False}).heads == 2
 
 
 def test_gpt2_names_its_sizes_otherwise():

@@ -12,6 +12,7 @@ from ftui.encoding import IGNORED, Encoding
 from ftui.examples import prepare
 from ftui.models import load_model, load_tokenizer
 from ftui.train import RESULTS, build_trainer, train, watch_questions
+from tests import tiny
 
 FOUR_BIT = {"load_in_4bit": True}
 
@@ -137,6 +138,18 @@ def test_with_accumulation_the_loss_is_the_mean_over_the_tokens_of_the_whole_ste
     assert len(losses[0]) == 3 and losses[0] == pytest.approx(losses[1], rel=5e-3)
 
 
+def test_the_validation_loss_is_that_of_a_token_however_many_rows_are_checked_at_once(build, values):
+    lines = [{"text": f"What {number}?", "answer": "red lamp, " * (1 + 9 * (number % 2))} for number in range(20)]
+    tiny.write_rows(Path(values["dataset"]["path"]), lines)
+    found = []
+    for size in (1, 2, 3):
+        trainer, examples, _ = build(training={"per_device_train_batch_size": size}, split={"validation": 7})
+        disturb_adapter(trainer)
+        found.append(trainer.evaluate()["eval_loss"])
+    assert len(set(examples.validation.trained.tolist())) > 1
+    assert found == pytest.approx([found[0]] * 3, rel=2e-3)
+
+
 # the trap
 
 
@@ -209,6 +222,7 @@ def test_evaluating_midway_leaves_the_4_bit_starter_and_its_gradients_as_they_we
         ),
         ({"max_steps": -1, "num_train_epochs": 1.5, "gradient_accumulation_steps": 2}, 5),
         ({"max_steps": -1, "num_train_epochs": 0.3}, 2),
+        ({"max_steps": 0, "num_train_epochs": 1}, 5),
     ],
 )
 def test_the_number_of_steps_that_is_foretold_is_the_number_that_is_done(build, changes, steps):
@@ -304,7 +318,7 @@ def test_a_run_without_validation_rows_trains_and_saves(config, store):
 
 
 @pytest.mark.true
-@pytest.mark.parametrize("family", ["gpt2", "qwen2", "qwen3", "mistral"])
+@pytest.mark.parametrize("family", ["gpt2", "qwen2", "qwen3", "mistral", "mixtral"])
 def test_other_families_learn_as_well(config, store, tiny_family, family):
     run, _ = run_training(config.model_copy(update={"base_model": str(tiny_family(family))}), store)
     losses = [row["loss"] for row in run.metrics() if row["loss"] is not None]

@@ -162,10 +162,17 @@ def test_a_rank_beyond_the_directions_of_a_layer_is_told(values, store):
     assert run.events()[-1].message.startswith("lora.r: 48 is more than k_proj has directions")
 
 
-def test_an_output_layer_that_is_the_input_layer_gets_no_adapter(values, store):
-    run = store.create(RunConfig.parse(values | {"lora": {"target_modules": ["q_proj", "lm_head"]}}))
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ("lm_head", "would never be trained"),
+        ("embed_tokens", "with the same weights, so embed_tokens cannot be merged"),
+    ],
+)
+def test_a_layer_of_words_that_could_not_be_trained_or_merged_gets_no_adapter(values, store, layer, words):
+    run = store.create(RunConfig.parse(values | {"lora": {"target_modules": ["q_proj", layer]}}))
     carry_out(run, Lease())
-    assert "with the same weights, so lm_head cannot be merged" in run.events()[-1].message
+    assert words in run.events()[-1].message and not run.read_json("base_answers.json")
 
 
 @pytest.mark.parametrize("targets", [["q_proj", "v_porj"], ["norm"], "layers.*mlp", ["mlp"]])

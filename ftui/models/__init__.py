@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ftui.errors import UserError
 from ftui.models import hub
-from ftui.models.facts import ModelFacts, config_of, facts_of, problem_of, read_json
+from ftui.models.facts import ModelFacts, config_of, facts_of, problem_of, read_json, ties_words
 from ftui.models.load import load_model, load_tokenizer, place_for
 from ftui.models.starter import STARTER, STARTER_ID, Report, home, starter_folder
 
@@ -27,6 +27,7 @@ __all__ = [
     "origin",
     "place_for",
     "starter_folder",
+    "ties_words",
 ]
 
 

@@ -120,6 +120,16 @@ def config_of(folder: Path) -> dict[str, Any]:
     return read_json(folder / "config.json")
 
 
+def ties_words(config: dict[str, Any]) -> bool:
+    """Whether a model reads and writes words with the same weights. A config.json leaves out what its family usually does."""
+    from transformers import CONFIG_MAPPING
+
+    text = config.get("text_config") or config
+    kind = text.get("model_type") or config.get("model_type")
+    usual = getattr(CONFIG_MAPPING[kind], "tie_word_embeddings", False) if kind in CONFIG_MAPPING else "n_embd" in text
+    return bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", usual)))
+
+
 def read_json(path: Path) -> dict:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

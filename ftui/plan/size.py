@@ -6,6 +6,9 @@ import re
 from typing import Any, NamedTuple
 
 from ftui.errors import UserError
+from ftui.models import ties_words
+
+BLOCKS, PARTS = ("model.layers", "transformer.h"), ("self_attn", "attn", "mlp")  # where a matrix lies in a model
 
 
 class Dimensions(NamedTuple):
@@ -35,7 +38,6 @@ class Dimensions(NamedTuple):
             mlp = text.get("intermediate_size") or text.get("n_inner") or 4 * hidden
             width = text.get("head_dim") or hidden // heads
             query, key = heads * width, (text.get("num_key_value_heads") or heads) * width
-            tied = text.get("tie_word_embeddings", model_config.get("tie_word_embeddings", "n_embd" in text))
             vocabulary = text["vocab_size"]
         except (KeyError, TypeError, ZeroDivisionError):
             raise UserError("The plan cannot be made: config.json does not say how large the model is.") from None
@@ -50,7 +52,7 @@ class Dimensions(NamedTuple):
         }
         if "n_embd" in text:
             matrices = {"c_attn": (hidden, 3 * hidden), "c_proj": (hidden + mlp, hidden), "c_fc": (hidden, mlp)}
-        return cls(hidden, query, key, mlp, layers, vocabulary, 1 if tied else 2, matrices)
+        return cls(hidden, query, key, mlp, layers, vocabulary, 1 if ties_words(model_config) else 2, matrices)
 
     @property
     def body(self) -> int:
@@ -63,11 +65,17 @@ class Dimensions(NamedTuple):
     def adapter(self, r: int, target_modules: str | tuple[str, ...]) -> int:
         """Parameters of a LoRA adapter: r · (in + out) for each matrix that gets one."""
 
-        def is_target(name: str) -> bool:
-            if isinstance(target_modules, str):
-                return target_modules == "all-linear" or bool(re.search(target_modules, name))
+        def is_target(layer: int, name: str) -> bool:
+            if target_modules == "all-linear":
+                return True
+            if isinstance(target_modules, str):  # a pattern for the whole name, as peft takes it
+                names = (f"{block}.{layer}.{part}.{name}" for block in BLOCKS for part in PARTS)
+                return any(re.fullmatch(target_modules, each) for each in names)
             return any(target.endswith(name) for target in target_modules)
 
-        return (
-            self.layers * r * sum(rows + columns for name, (rows, columns) in self.matrices.items() if is_target(name))
+        return r * sum(
+            rows + columns
+            for layer in range(self.layers)
+            for name, (rows, columns) in self.matrices.items()
+            if is_target(layer, name)
         )

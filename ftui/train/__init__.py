@@ -64,7 +64,7 @@ __all__ = [
 
 class Trained(NamedTuple):
     """`model`: base and adapter as trained, in eval mode; None where the ranks shared the base. `steps`: how many were done;
-    `stopped`: whether somebody asked."""
+    `stopped`: whether somebody asked; `validation_loss`: of this very adapter, where it was measured."""
 
     model: PreTrainedModel | None
     steps: int
@@ -108,7 +108,10 @@ def train(
         return None
     trained = _save_adapter(run, encoding, trainer, adapter)
     left = None if ranks.share_base else trained
-    return Trained(left, trainer.state.global_step, run.stop_wanted, reporter.train_loss, trainer.state.best_metric)
+    step, loss = trainer.state.global_step, trainer.state.best_metric
+    if not trainer.args.load_best_model_at_end:  # what is kept is what was learned last
+        loss = next((data["validation_loss"] for data in reversed(run.metrics()) if data["step"] == step), None)
+    return Trained(left, step, run.stop_wanted, reporter.train_loss, loss)
 
 
 def _newest_for(ranks: Ranks, folder: Path) -> Path | None:

@@ -33,6 +33,7 @@ def arguments_of(config: RunConfig, model: PreTrainedModel, examples: Examples, 
     device, settings = this_device(), config.training
     every = settings.check_every(len(examples.train), way.ranks.count)
     values = settings.model_dump(exclude={"eval_steps", "max_length", "gradient_checkpointing", "completion_only_loss"})
+    values["max_steps"] = settings.max_steps or -1  # 0 would be no step at all
     if examples.validation:
         values |= {"eval_strategy": "steps", "eval_steps": every, "load_best_model_at_end": True}
     if settings.steps(len(examples.train), way.ranks.count) == 1:

@@ -52,6 +52,7 @@ def build_trainer(
         processing_class=encoding.tokenizer,
         peft_config=lora,
     )
+    trainer.model_accepts_loss_kwargs = True  # trl's own loss asks no model to divide by the tokens of a whole step
     trainer.ranks, trainer.room = way.ranks, Room(choice.tokens if choice else inf, config.shorten_rows)
     if choice and choice.recomputed:
         recompute(trainer.model, choice.recomputed)

@@ -19,13 +19,14 @@ SCALED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_hea
 def compact_head(model: PreTrainedModel) -> None:
     """Lets trl's fused head compute only the learned tokens, as it does on CUDA; on a CPU it computes all of them.
 
-    A fifth of a small model's work. Heads that scale or cap their logits, or are trained, keep trl's own path.
+    A fifth of a small model's work. Heads that scale or cap their logits, or are trained, and mixtures of experts, whose
+    routers add to the loss, keep trl's own path.
     """
     import torch
     from trl.trainer.utils import FusedCausalLMOutput
 
     config = model.config.get_text_config().to_dict()
-    if any(config.get(key) for key in SCALED):
+    if any(config.get(key) for key in (*SCALED, "output_router_logits")):
         return
     theirs = model.forward
 

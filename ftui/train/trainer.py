@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from math import inf
 from pathlib import Path
 
 import torch
@@ -85,13 +86,24 @@ class Trainer(SFTTrainer):
 
     def _run_epoch(self, model, *arguments, **options):
         """transformers trains one step more when a run goes on that had all its steps behind it, and stops between steps only."""
-        if self._is_over():
-            self.control.should_training_stop = True
-            return
         try:
+            self._catch_up()
+            if self._is_over():
+                self.control.should_training_stop = True
+                return
             super()._run_epoch(model, *arguments, **options)
         except StopWanted:
             self._stop_here(model)
+
+    def _catch_up(self):
+        """The check that a stop left out: which checkpoint is the best, and when it is time to stop early, is told by all."""
+        step, state = self.state.global_step, self.state
+        is_due = step and (step % state.eval_steps == 0 or step >= state.max_steps)
+        is_done = any("eval_loss" in logged and logged["step"] == step for logged in state.log_history)
+        if self.args.eval_strategy == "no" or not is_due or is_done:
+            return
+        if self._determine_best_metric(self._evaluate(None, None), None):
+            state.best_model_checkpoint = str(self._checkpoint(step))
 
     def _stop_here(self, model):
         """A check, and on a CPU a step, may take longer than a shutdown waits: what the last whole step left is saved."""
@@ -143,10 +155,13 @@ class Trainer(SFTTrainer):
         def step():
             # Ranks meet after the backward pass, not within it, so that one can give up and all begin anew.
             losses = []
+            tokens = num_items_in_batch
+            if self.room.longest < inf and tokens is not None:  # rows are cut: what is left of them counts
+                tokens = tokens * _learned(self.room.rows(inputs, training=True)) / max(_learned(inputs), 1)
             with self.accelerator.no_sync(model):
                 for part in self._until_stopped(inputs):
                     with self._together():
-                        losses.append(learn(model, part, num_items_in_batch))
+                        losses.append(learn(model, part, tokens))
             self._average_gradients()
             return sum(losses)
 
@@ -161,23 +176,32 @@ class Trainer(SFTTrainer):
             _set_random_state(chance)  # the step is taken again when the run goes on
             raise
 
+    def evaluation_loop(self, *arguments, **options):
+        """The loss is that of a token, as in training; transformers' would be that of a batch, so that it changed with the
+        number of rows in one."""
+        self._checked = torch.zeros(2, dtype=torch.float64)
+        output = super().evaluation_loop(*arguments, **options)
+        total, count = self.accelerator.reduce(self._checked.to(self.args.device), "sum").tolist()
+        output.metrics["eval_loss"] = total / max(count, 1)
+        return output
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """The mean loss of a batch whatever the number of passes: each one weighs what it has to predict."""
+        """The loss of a batch whatever the number of passes: each one weighs what it has to predict."""
         predict = super().prediction_step
         if self.stop_wanted():
             raise StopWanted
-        if self.ranks.share_base:
-            return predict(model, inputs, prediction_loss_only, ignore_keys)
 
         def check():
-            total = count = 0
-            for part in self._passes(inputs):
-                learned = (part["labels"][:, 1:] != IGNORED).sum().item()
+            sums = torch.zeros(2, dtype=torch.float64)
+            # They who share a base meet in every layer, so a batch is not cut.
+            for part in [inputs] if self.ranks.share_base else self._passes(inputs):
                 loss, _, _ = predict(model, part, True, ignore_keys)
-                total, count = total + loss * learned, count + learned
-            return total / count
+                sums += torch.tensor([loss.item(), 1], dtype=torch.float64) * _learned(part)
+            return sums
 
-        return self._with_room(inputs, check), None, None
+        sums = check() if self.ranks.share_base else self._with_room(inputs, check)
+        self._checked += sums
+        return (sums[0] / sums[1].clamp(min=1)).float().to(self.args.device), None, None
 
     def _with_room(self, inputs, work, undo=lambda: None):
         """What `work` returns, which is begun anew with more room whenever memory runs out."""
@@ -244,6 +268,11 @@ class Trainer(SFTTrainer):
         mean = self.accelerator.reduce(torch.cat([parameter.grad.flatten() for parameter in learned]), "mean")
         for parameter, part in zip(learned, mean.split([each.numel() for each in learned]), strict=True):
             parameter.grad.copy_(part.view_as(parameter))
+
+
+def _learned(batch):
+    """How many tokens of a batch are predicted and count."""
+    return (batch["labels"][:, 1:] != IGNORED).sum().item()
 
 
 def _random_state():
