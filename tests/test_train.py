@@ -138,6 +138,27 @@ def test_with_accumulation_the_loss_is_the_mean_over_the_tokens_of_the_whole_ste
     assert len(losses[0]) == 3 and losses[0] == pytest.approx(losses[1], rel=5e-3)
 
 
+def test_noise_on_the_embeddings_is_that_of_each_row_by_itself_and_none_at_a_check(build, values):
+    lines = [{"text": f"What {number}?", "answer": "red lamp, " * (1 + 9 * (number % 2))} for number in range(20)]
+    tiny.write_rows(Path(values["dataset"]["path"]), lines)
+    trainer, _, _ = build(training={"neftune_noise_alpha": 5})
+    batch = next(iter(trainer.get_train_dataloader()))
+    embeddings, seen = trainer.model.get_input_embeddings(), []
+    embeddings.register_forward_hook(lambda module, args, output: seen.append(output.detach().float()[0]))
+    trainer.model.train()
+    compute_loss(trainer, batch)
+    trainer.model.eval()
+    trainer.compute_loss(trainer.model, dict(batch))
+    clean = embeddings.weight.float()[batch["input_ids"][0]]
+    rows = batch["cu_seq_lens_q"].diff().tolist()
+    assert len(set(rows)) > 1
+    for moved, tokens in zip((seen[0] - clean).abs().split(rows), rows, strict=True):
+        assert float(moved.max()) == pytest.approx(5 / (tokens * clean.shape[-1]) ** 0.5, rel=0.05)
+    assert bool((seen[1] == clean).all())
+    trainer.train()
+    assert "loss" in trainer.state.log_history[0]
+
+
 def test_the_validation_loss_is_that_of_a_token_however_many_rows_are_checked_at_once(build, values):
     lines = [{"text": f"What {number}?", "answer": "red lamp, " * (1 + 9 * (number % 2))} for number in range(20)]
     tiny.write_rows(Path(values["dataset"]["path"]), lines)

@@ -14,6 +14,7 @@ from ftui.train.arguments import arguments_of
 from ftui.train.from_adapter import load_start, targets_of
 from ftui.train.head import compact_head
 from ftui.train.kernels import fuse
+from ftui.train.noise import add_noise
 from ftui.train.recompute import recompute
 from ftui.train.room import Room
 from ftui.train.start import check_targets, lora_config, start_from_base
@@ -57,6 +58,9 @@ def build_trainer(
     if choice and choice.recomputed:
         recompute(trainer.model, choice.recomputed)
     _begin_adapter(trainer.model, config, way.start)
+    if trainer.neftune_noise_alpha is not None:
+        add_noise(trainer.model, trainer.neftune_noise_alpha)
+        trainer.neftune_noise_alpha = None  # or transformers would add its own
     trainer.remove_callback(PrinterCallback)
     if examples.validation and config.evaluation.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(config.evaluation.early_stopping_patience))
