@@ -20,14 +20,15 @@ from ftui.ui.language import Voice
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-REST_SECONDS = 0.25  # between two looks, however many pages ask
+REST_SECONDS, LONGEST_REST = 0.25, 5.0  # between two looks, however many pages ask
 MOST_ANSWERS = 32
-REST_SHARE = 50  # and a look may take one part in fifty of the time, however long the run
+REST_SHARE = 50  # and a look may take one part in fifty of a core, however long the run
 ASK = """async () => {
   const sent = window.ftui_marks ?? "";
+  const mark = away => document.getElementById("away")?.classList.toggle("away", away);
   try {
     const answer = await fetch("pulse?" + sent, {cache: "no-store"});
-    document.body.classList.toggle("away", answer.status >= 500);
+    mark(answer.status >= 500);
     if (answer.status == 401) location.reload();  // the server has forgotten who signed in
     if (answer.status != 200) return [];
     const {marks, parts} = await answer.json();
@@ -35,7 +36,7 @@ ASK = """async () => {
     window.ftui_marks = marks;
     return Array.from({length: marks.split(".").length}, (_, index) => parts[index]);
   } catch {  // the server is away, and the page says so; the next tick asks again
-    document.body.classList.add("away");
+    mark(true);
     return [];
   }
 }"""
@@ -121,9 +122,9 @@ class Pulse:
             view = self._views.get(spanish)
             if not view or view.looked < since or time.monotonic() >= view.due:
                 began = time.monotonic()
-                view = await self._look(view, Voice.of(spanish))
-                took = time.monotonic() - began
-                view = view._replace(looked=began, due=time.monotonic() + max(REST_SECONDS, REST_SHARE * took))
+                view, took = await self._look(view, Voice.of(spanish))
+                rest = max(REST_SECONDS, min(REST_SHARE * took, LONGEST_REST))
+                view = view._replace(looked=began, due=time.monotonic() + rest)
                 self._views[spanish] = view
         return view
 
@@ -131,15 +132,25 @@ class Pulse:
         """While somebody looks, the others make do with what there is."""
         return time.monotonic() < view.due or self._looking.locked()
 
-    async def _look(self, view: View | None, voice: Voice) -> View:
-        key = await asyncio.to_thread(lambda: [key() for _, key, _ in self._watched])
+    async def _look(self, view: View | None, voice: Voice) -> tuple[View, float]:
+        """The view, and the processor's seconds for it: beside a training a look waits far longer than it works."""
+        key, looking = await asyncio.to_thread(_timed, lambda: [key() for _, key, _ in self._watched])
         if view and key == view.key:
-            return view
-        drawn = await asyncio.to_thread(lambda: [part for _, _, draw in self._watched for part in draw(voice)])
+            return view, looking
+        drawn, drawing = await asyncio.to_thread(
+            _timed, lambda: [part for _, _, draw in self._watched for part in draw(voice)]
+        )
         assert self._studio is not None
         sent = await self._studio.postprocess_data(self._studio.fns[self._event], drawn, None)
         parts = tuple(orjson.dumps(part, default=str, option=orjson.OPT_SERIALIZE_NUMPY) for part in sent)
-        return View(key, tuple(hashlib.blake2b(part, digest_size=4).hexdigest() for part in parts), parts, 0, 0, {})
+        marks = tuple(hashlib.blake2b(part, digest_size=4).hexdigest() for part in parts)
+        return View(key, marks, parts, 0, 0, {}), looking + drawing
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What `work` returns, and how long the processor worked on it."""
+    began = time.thread_time()
+    return work(), time.thread_time() - began
 
 
 def _speaks_spanish(scope: Scope) -> bool:

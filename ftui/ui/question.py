@@ -30,7 +30,7 @@ function ask() {
     if (!no || !element.textContent.trim()) return;
     no.focus();
     no.addEventListener('click', () => before.focus(), {once: true});
-    box.onkeydown = event => event.key === 'Escape' && no.click();
+    box.onkeydown = event => { if (event.key === 'Escape') no.click(); };  // false would hold back every other key
   });
 }
 watch('value', ask);

@@ -132,6 +132,14 @@ def test_a_queue_that_waited_when_the_server_was_killed_is_back_and_begins_with_
         expect(page.locator("#status")).to_contain_text(interrupted.run_id)
         expect(page.locator("#resume")).to_be_visible()
         expect(page.locator("#rests")).to_contain_text("These runs waited when ftui ended")
+        page.get_by_role("button", name="Take out").click()
+        expect(page.get_by_text("Choose one of the runs that wait.")).to_be_visible()
+        for run in reversed(waiting):  # the second one up, and the first one up again
+            page.locator(f"#waiting input[value='{run.run_id}']").check()
+            page.get_by_role("button", name="Move up").click()
+            expect(page.locator("#waiting input").first).to_have_value(run.run_id)
+            page.wait_for_timeout(1500)  # a pulse later
+            expect(page.locator("#waiting input:checked")).to_have_value(run.run_id)
         page.locator("#go_on").click()
         phase(page, "Training")
         expect(page.locator("#status")).to_contain_text(waiting[0].run_id)
@@ -182,7 +190,10 @@ def test_the_run_at_work_is_thrown_away_after_a_question_and_only_after_a_yes(
     expect(page.locator("#train_ask")).to_be_hidden()
     expect(page.locator("#discard")).to_be_focused()
     page.locator("#discard").click()
-    page.locator("#train_yes").click()
+    expect(page.locator("#train_no")).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    expect(page.locator("#train_yes")).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page.locator("#status")).not_to_contain_text(run.run_id, timeout=2 * MINUTE)
     phase(page, "Stopped")  # the run before it
     assert run.run_id in [thrown.run_id for thrown in RunStore(server.runs).trashed()]

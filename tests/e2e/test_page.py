@@ -251,6 +251,7 @@ def test_a_killed_server_comes_back_and_the_open_page_says_interrupted(page: Pag
     expect(page.locator("#status")).to_contain_text("Preparing")
     expect(page.locator("#away")).to_be_hidden()
     server.kill()
+    expect(page.locator("#away")).to_be_visible()
     expect(page.locator("#away")).to_contain_text("ftui does not answer")
     server.start()
     expect(page.locator("#status .phase b")).to_have_text("Interrupted")

@@ -150,6 +150,7 @@ PAGE = {
     "Resume this run": "Continuar este entrenamiento",
     "Waiting": "En espera",
     "Move up": "Subir",
+    "Choose one of the runs that wait.": "Elige uno de los entrenamientos en espera.",
     "Take out": "Quitar",
     "Start the queue": "Empezar la cola",
     "These runs waited when ftui ended. They begin after the next run that you start or resume, or now:": "Estos entrenamientos esperaban cuando ftui terminó. Empiezan tras el próximo que empieces o continúes, o ahora:",

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ftui.background import BackgroundTrainer
+from ftui.errors import UserError
 from ftui.runs import Run
 from ftui.ui.events import ONCE, PRIVATE, UNSEEN, telling
 from ftui.ui.language import Voice, say
@@ -22,7 +23,7 @@ class Waiting:
     def __init__(self, trainer: BackgroundTrainer) -> None:
         self.trainer = trainer
         with gr.Column(visible=False, elem_id="line") as self.line:
-            self.runs = gr.Dropdown([], label=say("Waiting"), allow_custom_value=True, elem_id="waiting")
+            self.runs = gr.Radio([], label=say("Waiting"), elem_id="waiting")  # all of them, in their order
             self.note = gr.Markdown(say(RESTS), visible=False, elem_classes="quiet", elem_id="rests")
             with gr.Row():
                 self.up = gr.Button(say("Move up"), size="sm")
@@ -32,12 +33,13 @@ class Waiting:
 
     def show(self, now: Now, voice: Voice) -> list[Any]:
         named = [(f"{place}. {run_title(run, voice)}", run.run_id) for place, run in enumerate(now.waiting, 1)]
-        first = now.waiting[0].run_id if now.waiting else None
         resting = [gr.Markdown(visible=now.rests), gr.Button(visible=now.rests)]
-        return [gr.Column(visible=bool(named)), gr.Dropdown(choices=named, value=first), *resting]
+        # No value: what a person has chosen stays so when another begins, and nothing is chosen for them.
+        return [gr.Column(visible=bool(named)), gr.Radio(choices=named), *resting]
 
     def wire(self, parts: Parts) -> None:
-        chosen = {"inputs": self.runs, "outputs": parts.outputs, **UNSEEN}
+        # Gradio itself would look for the choice among those that it drew the page with.
+        chosen = {"inputs": self.runs, "outputs": parts.outputs, "preprocess": False, **UNSEEN}
 
         @self.up.click(**chosen)
         def move_up(request: gr.Request, run_id: str | None) -> list[Any]:
@@ -55,6 +57,8 @@ class Waiting:
 
         def change(act: Callable[[Run], None], run_id: str | None, voice: Voice) -> list[Any]:
             with telling():
-                if run_id:
-                    act(self.trainer.store.open(run_id))
+                run = next((run for run in self.trainer.waiting if run.run_id == run_id), None)
+                if run is None:
+                    raise UserError("Choose one of the runs that wait.")
+                act(run)
             return parts.show(voice)
