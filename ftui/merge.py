@@ -44,15 +44,8 @@ class Delta(NamedTuple):
     magnitude: torch.Tensor | None = None
 
 
-def merge(run: Run, base_dir: Path, rounding: Rounding | None = None) -> Path:
-    """Writes `merged/`: base and adapter in one, loadable by plain transformers. UserError says what is in the way."""
-    with run.new_folder("merged") as folder:
-        merge_into(folder, run, base_dir, rounding)
-    return run.merged_dir
-
-
 def merge_into(folder: Path, run: Run, base_dir: Path, rounding: Rounding | None = None) -> None:
-    """The merged model of a run in an empty folder. UserError says what is in the way.
+    """Base and adapter of a run in one, loadable by plain transformers, in an empty folder. UserError says what is in the way.
 
     `rounding` is applied to each adapted base weight first; without it the original weights are taken as they are.
     """

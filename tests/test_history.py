@@ -224,7 +224,7 @@ def test_what_the_app_did_not_come_to_throw_away_is_thrown_away_at_its_next_star
         trainer.restore(run)
     trainer.take_back()
     assert [run.state for run in store.list()] == ["interrupted", "stopped"]
-    assert store.open(ended.run_id).events()[-1].message == "Stopped, and brought back from the trash."
+    assert store.open(ended.run_id).events()[-1].message == "Brought back from the trash."
 
 
 @pytest.mark.true

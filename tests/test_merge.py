@@ -11,7 +11,7 @@ from ftui.config import QuantizationSettings, RunConfig
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import prepare
-from ftui.merge import as_trained, merge, prove, read_adapter
+from ftui.merge import Rounding, as_trained, merge_into, prove, read_adapter
 from ftui.models import load_model, load_tokenizer
 from ftui.plan import PROVEN_ROWS
 from ftui.proof import merge_and_prove
@@ -54,6 +54,13 @@ def adapted_run(values, store):
         return run, base, adapted
 
     return made
+
+
+def merge(run: Run, base: Path, rounding: Rounding | None = None) -> Path:
+    """A run's merged model in its place, unproven."""
+    with run.new_folder("merged") as folder:
+        merge_into(folder, run, base, rounding)
+    return run.merged_dir
 
 
 def tensors(folder: Path) -> dict:

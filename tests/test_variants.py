@@ -13,10 +13,11 @@ from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.examples import prepare
 from ftui.loop import carry_out
-from ftui.merge import as_trained, merge, prove
+from ftui.merge import as_trained, prove
 from ftui.models import load_model, load_tokenizer
 from ftui.runs import Run
 from ftui.train import build_trainer, complete_checkpoints
+from tests.test_merge import merge
 
 VARIANTS = {
     "dora": {"use_dora": True},

@@ -131,7 +131,7 @@ class RunStore:
             raise UserError(f"There is no run “{run_id[:80]}” in the trash.")
         run = self.open(_move(self.trash_dir / run_id, self.folder).name)
         if run.discarded:
-            run.log("state", "Stopped, and brought back from the trash.", state=run.written_state)
+            run.log("state", "Brought back from the trash.", state=run.written_state)
         return run
 
     def empty_trash(self, first: Callable[[set[str]], None] | None = None) -> int:
@@ -140,7 +140,7 @@ class RunStore:
         `first` gets the names of the runs that will be nowhere then; where it raises, nothing is deleted. What comes to the
         trash meanwhile stays. UserError where something cannot be deleted.
         """
-        size, there = 0, list(self.trash_dir.glob("*"))
+        size, there = 0, sorted(self.trash_dir.glob("*"))  # what an earlier emptying has left comes first
         if first:
             first({path.name for path in there} - set(_names(self.folder)))
         for path in there:

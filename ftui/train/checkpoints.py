@@ -104,7 +104,11 @@ def checkpoint_at(run: Run, step: int) -> Path:
 
 def forget_outcome(run: Run) -> None:
     """Deletes what came of the adapter, which is about to be another one."""
-    for path in (run.path / name for name in OUTCOME):
+    _delete(*(run.path / name for name in OUTCOME))
+
+
+def _delete(*paths: Path) -> None:
+    for path in paths:
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -128,9 +132,7 @@ def rewind(run: Run, step: int, first: Callable[[Run, int], None] | None = None)
             first(run, step)
         if later:
             forget_outcome(run)
-            shutil.rmtree(run.adapter_dir, ignore_errors=True)
-        for path in later:
-            shutil.rmtree(path)
+            _delete(run.adapter_dir, *later)
         for report in run.path.glob("report-step-*.*"):
             if report.stem.rpartition("-")[2].isdigit() and step_of(report.with_suffix("")) > step:
                 report.unlink()

@@ -20,7 +20,7 @@ from ftui.ui.language import Voice
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-REST_SECONDS, LONGEST_REST = 0.25, 5.0  # between two looks, however many pages ask
+REST_SECONDS = 0.25  # between two looks, however many pages ask
 MOST_ANSWERS = 32
 REST_SHARE = 50  # and a look may take one part in fifty of a core, however long the run
 ASK = """async () => {
@@ -123,8 +123,7 @@ class Pulse:
             if not view or view.looked < since or time.monotonic() >= view.due:
                 began = time.monotonic()
                 view, took = await self._look(view, Voice.of(spanish))
-                rest = max(REST_SECONDS, min(REST_SHARE * took, LONGEST_REST))
-                view = view._replace(looked=began, due=time.monotonic() + rest)
+                view = view._replace(looked=began, due=time.monotonic() + max(REST_SECONDS, REST_SHARE * took))
                 self._views[spanish] = view
         return view
 

@@ -53,7 +53,7 @@ RUNS = {
     # how it ends
     "Done: trained and merged. Nothing was compared, because evaluation.limit or split.test leaves no test rows.": "Terminado: entrenado y fusionado. No se comparó nada, porque evaluation.limit o split.test no dejan filas de prueba.",
     "Stopped and thrown away; it lies in the trash.": "Parado y descartado; está en la papelera.",
-    "Stopped, and brought back from the trash.": "Parado, y devuelto de la papelera.",
+    "Brought back from the trash.": "Devuelto de la papelera.",
     "Stopped. The checkpoint of step {step} is kept: resume, or chat with it.": "Parado. Se conserva el punto de control del paso {step}: reanuda o chatea con él.",
     "Stopped before training began; nothing was learned.": "Parado antes de empezar a entrenar; no se aprendió nada.",
     "Stopped{more}. What was learned is kept in the adapter: chat with it, merge it, or resume.": "Parado{more}. Lo aprendido queda en el adaptador: chatea con él, fusiónalo o continúa.",
