@@ -96,15 +96,16 @@ def durations(config: RunConfig, tokens: Tokens, rates: Rates) -> dict[str, floa
     rows = len(tokens.train)
     checks = math.ceil(training.steps(rows) / training.check_every(rows)) if tokens.validation else 0
     batches = math.ceil(len(tokens.validation) / training.per_device_train_batch_size)
-    watching = (WATCHED_TOKENS if tokens.validation or config.watch_prompts else 0) * rates.watched_word
     asked = tokens.test[: config.evaluation.limit]
     limit = reply_limit(config, [answer for _, answer in asked])
+    ended = limit * 4 // 5  # who was tuned ends an answer where it should end; the base goes on up to the limit
     base = rates._replace(word=rates.base_word)
     answers = {
         name: _answering(of, asked, limit, words) + _passes(of, len(asked), sum(map(sum, asked)))
-        # Who was tuned ends an answer where it should end; the base goes on up to the limit.
-        for name, of, words in (("base", base, limit), ("tuned", rates, limit * 4 // 5))
+        for name, of, words in (("base", base, limit), ("tuned", rates, ended))
     }
+    is_watched = bool(tokens.validation or config.watch_prompts)
+    watched = WATCHED_TOKENS + checks * min(WATCHED_TOKENS, ended if asked else WATCHED_TOKENS)  # before and at each
     # A 4-bit base usually wants a second merge, into the weights as they were in training.
     merges = 2 if config.quantization.load_in_4bit else 1
     proven = tokens.validation[:PROVEN_ROWS] or [sum(row) for row in tokens.test[:PROVEN_ROWS]]
@@ -112,7 +113,7 @@ def durations(config: RunConfig, tokens: Tokens, rates: Rates) -> dict[str, floa
         "loading": rates.loading,
         "base answers": answers["base"],
         "training": tokens.seen(training) * rates.training,
-        "checks": checks * (_passes(rates, batches, sum(tokens.validation)) + watching) + watching,
+        "checks": checks * _passes(rates, batches, sum(tokens.validation)) + is_watched * watched * rates.watched_word,
         "tuned answers": answers["tuned"],
         "merging": merges * (rates.merging + _passes(rates, len(proven), 2 * sum(proven))),
     }
