@@ -17,7 +17,7 @@ from ftui.backup import Backup
 from ftui.card import model_card, precision
 from ftui.chat import chat_encoding, load_adapted
 from ftui.config import RunConfig
-from ftui.device import Lease, disk_free, forget_peak, gpu_problem, release_memory, this_device
+from ftui.device import Lease, disk_free, forget_peak, gpu_problem, memory_peak, release_memory, this_device
 from ftui.encoding import Encoding
 from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
@@ -187,7 +187,7 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
     if before:
         with run.stage("evaluating", f"The tuned model answers the same {len(test)} rows."):
             report = _report(run, encoding, tuned, test, before)
-    with run.stage("merging", "Merging the adapter into the 16-bit base."):
+    with run.stage("merging", "Merging the adapter into the 16-bit base.", peak_memory=memory_peak()):
         proof = merge_and_prove(run, base_dir, tuned, examples)
     run.write("README.md", model_card(run, base_dir, examples, trained, report, proof))
     run.end("done", headline(report) if report else NOT_COMPARED)

@@ -67,7 +67,9 @@ def test_the_time_that_a_run_took_is_that_of_all_its_sittings(run_to_change):
         ("00:20", "state", {"state": "preparing", "message": "The base answers."}),
         ("01:00", "metrics", measured),
     ]
+    compared = ("31:00", "state", {"state": "merging", "peak_memory": 2.1e9})
     end = [("31:04", "state", {"state": "done"}), ("55:00", "message", {"message": "Compared once more."})]
+    assert "took 31 min 04 s and 2.1 GB<" in shown(*first, compared, *end), "the tuned answers are planned as well"
     assert "planned 2 min 30 s and 1.4 GB, took 31 min 04 s and 2.0 GB<" in shown(*first, *end)
     waiting, again = ("25:00", "state", {"state": "queued"}), [("30:00", "state", reading), ("30:01", "message", plan)]
     assert "took 2 min 04 s and 2.0 GB, in 2 sittings" in shown(*first, waiting, *again, *end)

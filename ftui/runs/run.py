@@ -206,11 +206,11 @@ class Run:
             raise UserError(f"Run {self.run_id} is being worked on by another process.") from None
 
     @contextmanager
-    def stage(self, state: str, message: str) -> Iterator[None]:
+    def stage(self, state: str, message: str, **data: Any) -> Iterator[None]:
         """One stage of the work: writes its state before it begins; Stopped where somebody has wished for that."""
         if self.stop_wanted:
             raise Stopped
-        self.log("state", message, state=state)
+        self.log("state", message, state=state, **data)
         yield
 
     def end(self, state: str, message: str, level: Level = "info", **data: Any) -> None:

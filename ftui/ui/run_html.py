@@ -99,12 +99,12 @@ def _progress(state: str, events: list[Event], voice: Voice) -> tuple[str, float
 
 
 def _planned_beside_actual(events: list[Event], measured: list[dict[str, Any]], voice: Voice) -> str | None:
-    """Time of all sittings, and the most memory until training ended, as both were planned."""
+    """Time of all sittings, and the most memory until the merge began, as both were planned."""
     plan = next((event.data["plan"] for event in reversed(events) if "plan" in event.data), None)
     sittings = _sittings(events)
     if not plan or not measured or not sittings:
         return None
-    peak = max(data.get("peak_memory", data["memory"]) for data in measured)
+    peak = max(event.data.get("peak_memory", event.data.get("memory", 0)) for event in events)
     compared = voice(
         "planned {time} and {memory} GB, took {actual_time} and {actual_memory} GB",
         time=voice.duration(plan["seconds"]),
