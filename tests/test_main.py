@@ -45,6 +45,11 @@ def test_help_names_every_command():
     assert "--set" in ftui("train", "--help").stdout
 
 
+def test_the_web_door_takes_what_the_command_takes():
+    done = subprocess.run([sys.executable, "app.py", "--help"], capture_output=True, text=True, cwd=HOME, timeout=60)
+    assert done.returncode == 0 and "--port" in done.stdout
+
+
 def test_presets_are_listed_for_people_and_for_programs(capsys):
     assert main(["presets"]) == 0
     assert "starter" in capsys.readouterr().out.splitlines()[0]
