@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from ftui.backup import Backup
 from ftui.config import RunConfig
@@ -221,6 +221,12 @@ class BackgroundTrainer:
                 checkpoint_at(run, step)
             self._work_on(run, lambda run: _evaluate(run, self._lease, step))
 
+    def merge(self, run: Run) -> None:
+        """Merges what a run has learned, with proof, as its end would have. UserError while something works."""
+        with self._changing:
+            self._check_free()
+            self._work_on(run, lambda run: _merge(run, self._lease))
+
     def discard(self, run: Run) -> None:
         """Throws a run away: one that waits or has ended goes to the trash now, one at work as soon as it has stopped."""
         with self._changing:
@@ -302,14 +308,27 @@ class BackgroundTrainer:
 
 
 def _evaluate(run: Run, lease: Lease, step: int | None) -> None:
-    """The run keeps its state, whatever becomes of the comparison."""
     from ftui.loop import evaluate_again
 
-    try:
+    with _told_in_log(run, "The comparison was stopped."):
         evaluate_again(run, lease, step)
+
+
+def _merge(run: Run, lease: Lease) -> None:
+    from ftui.loop import merge_again
+
+    with _told_in_log(run, "The merge was stopped. The adapter is safe; merge this run again."):
+        merge_again(run, lease)
+
+
+@contextmanager
+def _told_in_log(run: Run, stopped: str) -> Iterator[None]:
+    """What is done with a run that has ended: it keeps its state, and the queue goes on, whatever becomes of the work."""
+    try:
+        yield
     except Stopped:
-        run.log("message", "The comparison was stopped.", "warning")
-    except Exception as error:  # a comparison must not take the queue along
+        run.log("message", stopped, "warning")
+    except Exception as error:
         run.log("message", explain_failure(error), "error")
     finally:
         release_memory()

@@ -104,6 +104,19 @@ def test_evaluating_in_the_background_tells_what_went_wrong_and_leaves_the_state
         trainer.evaluate(run_to_change, 5)
 
 
+def test_a_stopped_run_is_merged_in_the_background_and_keeps_its_state(run_to_change):
+    shutil.rmtree(run_to_change.merged_dir)
+    run_to_change.end("stopped", "Stopped.")
+    trainer = BackgroundTrainer(RunStore(run_to_change.path.parent), Lease())
+    trainer.merge(run_to_change)
+    trainer._thread.join(60)
+    assert run_to_change.merged_dir.is_dir() and run_to_change.state == "stopped" and trainer.at_work is None
+    shutil.rmtree(run_to_change.adapter_dir)
+    trainer.merge(run_to_change)
+    trainer._thread.join(60)
+    assert run_to_change.state == "stopped" and "has no adapter" in run_to_change.events()[-1].message
+
+
 # a new run from an adapter
 
 

@@ -30,6 +30,7 @@ def act_at_once(browsing: Browsing, trainer: BackgroundTrainer) -> None:
         (buttons.resume, trainer.resume),
         (buttons.stop, Run.stop),
         (buttons.evaluate, trainer.evaluate),
+        (buttons.merge, trainer.merge),
         (buttons.restore, trainer.restore),
     ]
     for button, act in acts:

@@ -29,10 +29,12 @@ class Actions:
             self.clone = _action("clone", "Clone settings")
             self.begin = _action("begin", "New run from its adapter")
             self.evaluate = _action("evaluate", "Evaluate again")
+            self.merge = _action("merge", "Merge")
             self.delete = _action("delete", "Delete")
             self.restore = _action("restore", "Restore", "primary")
             self.empty = _action("empty", "Empty trash", "stop")
-        for_kept = [self.chat, self.resume, self.stop, self.discard, self.clone, self.begin, self.evaluate, self.delete]
+        going = [self.chat, self.resume, self.stop, self.discard]
+        for_kept = [*going, self.clone, self.begin, self.evaluate, self.merge, self.delete]
         self.outputs = [*for_kept, self.restore, self.empty]
 
     def show(self, run: Run, in_trash: bool) -> list[gr.Button]:
@@ -47,6 +49,7 @@ class Actions:
             "clone": run.has_config,
             "begin": ended and has_adapter,
             "evaluate": ended and has_adapter,
+            "merge": ended and has_adapter and not run.merged_dir.is_dir(),
             "delete": ended,
         }
         for_kept = [gr.Button(visible=possible and not in_trash) for possible in can.values()]

@@ -274,6 +274,7 @@ PAGE = {
     "Clone settings": "Copiar ajustes",
     "New run from its adapter": "Entrenar desde su adaptador",
     "Evaluate again": "Evaluar otra vez",
+    "Merge": "Fusionar",
     "Evaluate": "Evaluar",
     "Delete": "Borrar entrenamiento",
     "Restore": "Restaurar",
