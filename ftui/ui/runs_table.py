@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftui.history import RunLine
+from ftui.loop import report_name
 from ftui.runs import ENDED, WORKING, Run
 from ftui.train import Checkpoint
 from ftui.ui.language import Voice
@@ -16,6 +17,7 @@ from ftui.ui.run_html import PHASES
 
 LETTERS = "ABC"
 SHOWN = 500
+CHECKPOINT_CELLS = ("Step", "Validation loss", "Verdict", "Saved", "Size")
 VERDICTS = ("better", "worse", "not better", "too few rows")
 GROUPS: dict[str, tuple[str, Sequence[str] | None]] = {
     "all": ("All runs", None),
@@ -137,11 +139,10 @@ def checkpoints_html(run: Run, found: list[Checkpoint], can_act: bool, voice: Vo
     """What a run can go on from, each with what can be done with it; nothing can while it lies in the trash."""
     if not found:
         return f"<p class='quiet'>{escape(voice('No complete checkpoint yet. One is saved at every check.'))}</p>"
-    names = ("Step", "Validation loss", "Saved", "Size")
-    head = "".join(f"<th scope='col'>{escape(voice(name))}</th>" for name in names) + "<th></th>"
+    head = "".join(f"<th scope='col'>{escape(voice(name))}</th>" for name in CHECKPOINT_CELLS) + "<th></th>"
     best = min((point.validation_loss for point in found if point.validation_loss is not None), default=None)
     body = "".join(_checkpoint_row(run, point, point.validation_loss == best, can_act, voice) for point in found)
-    table = f"<div class='runs'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    table = f"<div class='runs'><table class='stacks'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     why = _why_not(run, can_act)
     return f"{table}<p class='quiet'>{escape(voice(why))}</p>" if why else table
 
@@ -170,10 +171,14 @@ def _checkpoint_row(run: Run, point: Checkpoint, is_best: bool, can_act: bool, v
         f"{'' if can and can_act else ' disabled'}>{escape(voice(label))}</button>"
         for act, label, can in acts
     )
-    return (
-        f"<tr><td>{point.step}</td><td>{loss}</td><td>{escape(voice.day(point.written))}</td>"
-        f"<td>{size_of(point.bytes, voice)}</td><td>{buttons}</td></tr>"
+    report = run.read_json(f"{report_name(point.step)}.json")
+    verdict = verdict_html(report["verdict"] if report else None, voice)
+    values = (str(point.step), loss, verdict, escape(voice.day(point.written)), size_of(point.bytes, voice))
+    cells = "".join(
+        f"<td data-label='{escape(voice(name))}'>{value}</td>"
+        for name, value in zip(CHECKPOINT_CELLS, values, strict=True)
     )
+    return f"<tr>{cells}<td>{buttons}</td></tr>"
 
 
 # runs beside each other

@@ -78,6 +78,26 @@ def test_a_run_is_cloned_watched_asked_at_a_checkpoint_deleted_and_brought_back(
     expect(rows).to_have_count(2)
 
 
+def test_on_a_phone_a_checkpoint_is_within_reach_and_what_was_not_merged_is(
+    browser: Browser, server: Server, finished_run: Run
+) -> None:
+    folder = shutil.copytree(finished_run.path, server.runs / "20990101-000000-phone-0001")  # the newest
+    shutil.rmtree(folder / "merged")
+    page = browser.new_context(locale="en-US", viewport={"width": 390, "height": 844}).new_page()
+    page.goto(server.url)
+    open_tab(page, "Runs")
+    expect(page.locator("#run_status")).to_contain_text(folder.name)
+    open_tab(page, "Checkpoints")
+    last = page.get_by_role("button", name="New run from it: 3").bounding_box()
+    assert last and last["x"] + last["width"] <= 390
+    page.locator("#run_merge").click()
+    expect(page.locator("#run_merge")).to_be_hidden(timeout=2 * MINUTE)
+    expect(page.locator("#run_delete")).to_be_visible(timeout=2 * MINUTE)  # the work on it is over
+    expect(page.locator("#run_merge")).to_be_hidden()
+    assert (folder / "merged").is_dir()
+    page.context.close()
+
+
 def test_without_a_run_there_is_nothing_to_press(browser: Browser, tmp_path) -> None:
     server = Server(tmp_path / "runs")
     page = browser.new_context(locale="en-US", viewport={"width": 390, "height": 844}).new_page()
