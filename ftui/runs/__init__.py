@@ -1,7 +1,7 @@
 """What a run is, and all of them: the one seam between doing and watching."""
 
 from ftui.runs.run import CHECKPOINTS, ENDED, TAIL, WORKING, Event, Run, Stopped, write_whole
-from ftui.runs.store import UPLOADS, RunStore, folder_size
+from ftui.runs.store import UPLOADS, RunStore, folder_size, slug
 
 __all__ = [
     "CHECKPOINTS",
@@ -14,5 +14,6 @@ __all__ = [
     "RunStore",
     "Stopped",
     "folder_size",
+    "slug",
     "write_whole",
 ]

@@ -32,7 +32,7 @@ class RunStore:
         """A new run, queued. UserError when the folder cannot be written to."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f"{_stamp(_names(self.folder), self._now())}-{_slug(config)}-{secrets.token_hex(2)}"
+            path = self.folder / f"{_stamp(_names(self.folder), self._now())}-{slug(config)}-{secrets.token_hex(2)}"
             path.mkdir()
             write_whole(path / "config.yaml", config.to_yaml())
             run = self.open(path.name)
@@ -98,12 +98,12 @@ class RunStore:
             raise _cannot_keep(error) from None
         return folder / names[0] if len(paths) == 1 else folder
 
-    def keep_text(self, text: str, suffix: str) -> Path:
-        """Keeps text that was pasted, or rows that were mended, as a file."""
+    def keep_text(self, text: str, name: str) -> Path:
+        """Keeps text that was pasted, or rows that were mended, as a file of this name."""
         folder = self.uploads_dir / hashlib.sha256(text.encode()).hexdigest()[:12]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return write_whole(folder / f"rows{suffix}", text)
+            return write_whole(folder / name, text)
         except OSError as error:
             raise _cannot_keep(error) from None
 
@@ -230,5 +230,6 @@ def _stamp(names: Sequence[str], now: datetime) -> str:
     return f"{now:%Y%m%d-%H%M%S}"
 
 
-def _slug(config: RunConfig) -> str:
+def slug(config: RunConfig) -> str:
+    """The name of the rows of a run, fit for that of a file."""
     return re.sub(r"[^a-z0-9]+", "-", Path(config.dataset.paths[0]).stem.lower()).strip("-")[:24] or "run"

@@ -84,17 +84,19 @@ def test_an_answer_of_several_columns_is_shown_whole_and_no_click_loses_one(page
     expect(completion).to_have_value(written + "\n{{id}}")
 
 
-def test_the_doctor_holds_the_start_until_its_fix_is_taken_which_can_be_undone(page: Page, server: Server) -> None:
+def test_the_doctor_holds_the_start_until_its_fix_is_taken_which_can_be_undone(
+    page: Page, server: Server, tmp_path
+) -> None:
     lines = [
         "question,answer",
         *(f"What is {i} plus {i}?,It is {2 * i}." for i in range(60)),
         "What is nothing?,",
         "Why?,",
     ]
+    file = tmp_path / "sums.csv"
+    file.write_text("\n".join(lines))
     open_tab(page, "Data")
-    page.get_by_role("button", name="Paste rows").click()
-    page.locator("#pasted textarea").fill("\n".join(lines))
-    page.locator("#paste").click()
+    page.locator("#upload input[type=file]").set_input_files(file)
     expect(page.locator("#problems")).to_contain_text("error")
     open_tab(page, "Train")
     page.locator("#start").click()
@@ -105,6 +107,9 @@ def test_the_doctor_holds_the_start_until_its_fix_is_taken_which_can_be_undone(p
     expect(page.locator("#undo")).to_be_disabled()
     page.locator("#mend").click()
     expect(page.locator("#facts")).to_contain_text("60 rows: 60 can be used")
+    expect(page.locator("#dataset_path input")).to_have_value(
+        re.compile("sums.jsonl$")
+    )  # and so is a run of them named
     page.locator("#undo").click()
     expect(page.locator("#facts")).to_contain_text("62 rows: 60 can be used")
     page.locator("#mend").click()

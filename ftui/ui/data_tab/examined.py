@@ -11,7 +11,7 @@ import gradio as gr
 from ftui.check import Look, numbers
 from ftui.doctor import Setting, apply_fix
 from ftui.errors import UserError
-from ftui.runs import RunStore
+from ftui.runs import RunStore, slug
 from ftui.ui.data_tab.mapping import next_step
 from ftui.ui.data_tab.source import unread
 from ftui.ui.events import BRIEFLY, LATEST, UNSEEN, telling
@@ -69,7 +69,8 @@ class Findings:
 
         def mend_rows(code: str | None, taken: Taken, *values: Any) -> list[Any]:
             with telling():
-                found = preview.look(form.read(values))
+                config = form.read(values)
+                found = preview.look(config)
                 problem = next((problem for problem in found.problems if problem.code == code and problem.fix), None)
                 if problem is None:
                     raise UserError("There is nothing to mend. Check the rows first.")
@@ -77,7 +78,8 @@ class Findings:
                     box, mended = problem.fix.path, str(problem.fix.value)
                 else:
                     lines = (json.dumps(row, ensure_ascii=False, default=str) for row in apply_fix(found.rows, problem))
-                    box, mended = "dataset.path", str(store.keep_text("\n".join(lines) + "\n", ".jsonl"))
+                    text = "\n".join(lines) + "\n"
+                    box, mended = "dataset.path", str(store.keep_text(text, f"{slug(config)}.jsonl"))
                 before = boxes_of(form, values)
                 after = [mended if path == box else value for path, value in zip(MENDED, before, strict=True)]
                 return [*after, [*taken, (before, after)]]

@@ -58,7 +58,7 @@ class Source:
 
         def keep_text(text: str) -> str:
             with telling():
-                return str(store.keep_text(text, _suffix(text)))
+                return str(store.keep_text(text, f"rows{_suffix(text)}"))
 
         kept = self.upload.upload(keep_uploads, self.upload, self.path, **BRIEFLY)
         written = self.paste.click(keep_text, self.pasted, self.path, **BRIEFLY)
