@@ -714,8 +714,8 @@ def test_a_stop_is_heard_in_every_state_and_the_run_goes_on_later(config, store,
     run, stage = store.create(config), Run.stage
 
     @contextmanager
-    def stopped_there(self, name, message):
-        with stage(self, name, message):
+    def stopped_there(self, name, message, **data):
+        with stage(self, name, message, **data):
             if name == state:
                 self.stop()
             yield

@@ -49,6 +49,9 @@ def test_a_run_that_is_stopped_says_what_becomes_of_it(store, config):
 
 
 def test_the_time_that_a_run_took_is_that_of_all_its_sittings(run_to_change):
+    (peak,) = (event.data["peak_memory"] for event in run_to_change.events() if event.data.get("state") == "merging")
+    assert peak >= max(data["peak_memory"] for data in run_to_change.metrics()), "the most until the merge began"
+
     def shown(*times: tuple[str, str, dict]) -> str:
         lines = [
             {"time": f"2026-11-21T10:{time}+00:00", "level": "info", "type": type, "message": data.get("message", "")}
