@@ -100,16 +100,19 @@ def test_what_is_written_while_a_model_answers_is_not_lost_in_this_browser_nor_i
     context.close()
 
 
-def test_every_reply_says_which_model_it_is_from(page: Page) -> None:
-    talk = chatting(page).locator("#conversation")
-    for model in ("merged", "untouched base", "checkpoint of step 3"):
+def test_every_reply_says_which_model_of_which_run_it_is_from(page: Page) -> None:
+    talk, models = chatting(page).locator("#conversation"), ["merged", "untouched base", "checkpoint of step 3"]
+    for model in models:
         page.get_by_label(model, exact=True).check()
         send(page, f"Ask the {model}.")
-        expect(talk.locator("em").get_by_text(model, exact=True)).to_be_visible()
+        expect(talk.locator("em").get_by_text(f"{model} ·")).to_be_visible()
         is_answering(page)
         page.locator("#halt").click()
         has_answered(page)
-    assert talk.locator("em").all_text_contents() == ["merged", "untouched base", "checkpoint of step 3"]
+    told = [note.split(" · ") for note in talk.locator("em").all_text_contents()]
+    assert [model for model, _ in told] == models
+    title = page.locator("#chat_run input").input_value()
+    assert all(run.endswith(title[-4:]) for _, run in told), "as the run is called in the list"
 
 
 def test_a_mistake_in_the_middle_of_a_reply_leaves_the_chat_usable(page: Page) -> None:

@@ -40,7 +40,7 @@ class Replies:
             wishes = checked(ChatSettings, dict(zip(self._settings, rest[MOST_COLUMNS:], strict=True)))
             messages = _messages(run, shown, system, remember, rest[:MOST_COLUMNS])
             speaker = speaker_of(run, which)
-            talk = [*shown, _note(label_of(which, voice))]
+            talk = [*shown, _note(f"{label_of(which, voice)} · {run.run_id}")]
             for said, prompt in self._chat.stream(speaker, messages, wishes, stop):
                 cut = [_note(voice("cut at {count} tokens", count=wishes.max_new_tokens))] if said.is_cut else []
                 yield [*talk, {"role": "assistant", "content": said.words if begun else "…"}, *cut], prompt
