@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 import uvicorn
+from gradio.state_holder import SessionState
 
 from ftui.background import be_nice
 from ftui.doorway import doorway
@@ -92,6 +93,21 @@ def test_nothing_is_looked_up_again_before_its_time(pulse, shown):
         assert await asked(pulse, first["marks"]) == (204, {})
 
     asyncio.run(page())
+
+
+def test_gradio_draws_up_the_config_of_all_components_once_and_not_at_every_look(pulse, shown, monkeypatch):
+    made = []
+    real = SessionState.__init__
+    monkeypatch.setattr(SessionState, "__init__", lambda self, blocks: made.append(self) or real(self, blocks))
+
+    async def page():
+        for shown.step in range(3):
+            rested(pulse)
+            await asked(pulse)
+            await asked(pulse, language="es")
+
+    asyncio.run(page())
+    assert shown.drawn == 6 and len(made) == 1
 
 
 def test_a_page_that_a_click_has_drawn_over_gets_what_is_true_now(pulse, shown):

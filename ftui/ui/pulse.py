@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 import orjson
+from gradio.state_holder import SessionState
 
 from ftui.ui.language import Voice
 
@@ -82,6 +83,7 @@ class Pulse:
         self._views: dict[bool, View] = {}
         self._looking = asyncio.Lock()
         self._studio: gr.Blocks | None = None
+        self._session: SessionState | None = None
 
     def watch(self, outputs: list[Any], key: Key, draw: Draw) -> None:
         """Draws `outputs` anew whenever `key` has changed. Both run outside the event loop."""
@@ -140,7 +142,9 @@ class Pulse:
             _timed, lambda: [part for _, _, draw in self._watched for part in draw(voice)]
         )
         assert self._studio is not None
-        sent = await self._studio.postprocess_data(self._studio.fns[self._event], drawn, None)
+        # Without a session Gradio makes one for each call, with the config of every component: 20 ms of the loop.
+        self._session = self._session or SessionState(self._studio)
+        sent = await self._studio.postprocess_data(self._studio.fns[self._event], drawn, self._session)
         parts = tuple(orjson.dumps(part, default=str, option=orjson.OPT_SERIALIZE_NUMPY) for part in sent)
         marks = tuple(hashlib.blake2b(part, digest_size=4).hexdigest() for part in parts)
         return View(key, marks, parts, 0, 0, {}), looking + drawing
