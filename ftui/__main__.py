@@ -96,7 +96,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from ftui.runs import RunStore
 
     run = RunStore(options.runs).find(options.run)
-    with _stopped_in_words("The comparison was stopped."):
+    with _stopped_in_words():
         report = evaluate_again(run, Lease(), options.checkpoint)
     print(report_markdown(report))
     return report
@@ -108,21 +108,21 @@ def _merge(options: argparse.Namespace) -> dict[str, Any]:
     from ftui.runs import RunStore
 
     run = RunStore(options.runs).find(options.run)
-    with _stopped_in_words("The merge was stopped. The adapter is safe; merge this run again."):
+    with _stopped_in_words():
         proof = merge_again(run, Lease())
     print(f"Merged into {run.merged_dir}")
     return {"merged": str(run.merged_dir), "proof": proof}
 
 
 @contextmanager
-def _stopped_in_words(said: str) -> Iterator[None]:
+def _stopped_in_words() -> Iterator[None]:
     """A page may wish that what a terminal does with a run stops."""
     from ftui.runs import Stopped
 
     try:
         yield
-    except Stopped:
-        raise UserError(said) from None
+    except Stopped as stopped:
+        raise UserError(str(stopped)) from None
 
 
 def _presets(options: argparse.Namespace) -> list[dict[str, Any]]:

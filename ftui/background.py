@@ -310,24 +310,24 @@ class BackgroundTrainer:
 def _evaluate(run: Run, lease: Lease, step: int | None) -> None:
     from ftui.loop import evaluate_again
 
-    with _told_in_log(run, "The comparison was stopped."):
+    with _told_in_log(run):
         evaluate_again(run, lease, step)
 
 
 def _merge(run: Run, lease: Lease) -> None:
     from ftui.loop import merge_again
 
-    with _told_in_log(run, "The merge was stopped. The adapter is safe; merge this run again."):
+    with _told_in_log(run):
         merge_again(run, lease)
 
 
 @contextmanager
-def _told_in_log(run: Run, stopped: str) -> Iterator[None]:
+def _told_in_log(run: Run) -> Iterator[None]:
     """What is done with a run that has ended: it keeps its state, and the queue goes on, whatever becomes of the work."""
     try:
         yield
-    except Stopped:
-        run.log("message", stopped, "warning")
+    except Stopped as stopped:
+        run.log("message", str(stopped), "warning")
     except Exception as error:
         run.log("message", explain_failure(error), "error")
     finally:

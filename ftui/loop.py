@@ -323,19 +323,21 @@ def _report(
 
 
 @contextmanager
-def _once_more(run: Run, lease: Lease, what: str) -> Iterator[None]:
-    """Holds a run that has ended, and the accelerator. A wish to stop is one for this work alone."""
+def _once_more(run: Run, lease: Lease, what: str, stopped: str) -> Iterator[None]:
+    """Holds a run that has ended, and the accelerator. A wish to stop is one for this work alone: Stopped then says `stopped`."""
     with run.held(), lease.held_by(f"{what} {run.run_id}"):
         run.forget_stop()
         try:
             yield
+        except Stopped:
+            raise Stopped(stopped) from None
         finally:
             run.forget_stop()
 
 
 def merge_again(run: Run, lease: Lease) -> dict[str, Any]:
     """Merges a finished or stopped run, with proof. Returns the proof. Stopped when somebody wished that."""
-    with _once_more(run, lease, "merging"):
+    with _once_more(run, lease, "merging", "The merge was stopped. The adapter is safe; merge this run again."):
         base_dir = model_folder(run.config.base_model, run.config.revision)
         adapted = load_adapted(run, base_dir)
         examples = prepare(run.config, chat_encoding(run))
@@ -345,7 +347,7 @@ def merge_again(run: Run, lease: Lease) -> dict[str, Any]:
 def evaluate_again(run: Run, lease: Lease, step: int | None = None) -> dict[str, Any]:
     """The comparison once more, base and adapter in the precision they were trained in; with `step`, that checkpoint's
     adapter, whose report gets a file of its own. UserError without test rows; Stopped when somebody wished that."""
-    with _once_more(run, lease, "evaluating"):
+    with _once_more(run, lease, "evaluating", "The comparison was stopped."):
         adapter_dir = None if step is None else checkpoint_at(run, step)
         adapted = load_adapted(run, model_folder(run.config.base_model, run.config.revision), adapter_dir)
         encoding = chat_encoding(run)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ftui.__main__ import main
 from ftui.background import BackgroundTrainer
-from ftui.chat import Speaker, load_for_chat
+from ftui.chat import Speaker, load_adapted, load_for_chat
 from ftui.config import RunConfig
 from ftui.device import Lease
 from ftui.errors import UserError
@@ -115,6 +116,23 @@ def test_a_stopped_run_is_merged_in_the_background_and_keeps_its_state(run_to_ch
     trainer.merge(run_to_change)
     trainer._thread.join(60)
     assert run_to_change.state == "stopped" and "has no adapter" in run_to_change.events()[-1].message
+
+
+@pytest.mark.parametrize(("act", "words"), [("evaluate", "comparison was stopped"), ("merge", "merge was stopped")])
+def test_what_is_done_once_more_can_be_stopped_and_says_so_on_the_page_and_in_the_terminal(
+    run_to_change, monkeypatch, capsys, act, words
+):
+    def stopped_while_loading(run, *arguments, **options):
+        run.stop()
+        return load_adapted(run, *arguments, **options)
+
+    monkeypatch.setattr("ftui.loop.load_adapted", stopped_while_loading)
+    trainer = BackgroundTrainer(RunStore(run_to_change.path.parent), Lease())
+    getattr(trainer, act)(run_to_change)
+    trainer._thread.join(60)
+    assert words in run_to_change.events()[-1].message and run_to_change.state == "done"
+    assert main([act, str(run_to_change.path)]) == 2 and words in capsys.readouterr().err
+    assert run_to_change.merged_dir.is_dir() and not run_to_change.stop_wanted
 
 
 # a new run from an adapter

@@ -105,7 +105,8 @@ def durations(config: RunConfig, tokens: Tokens, rates: Rates) -> dict[str, floa
         for name, of, words in (("base", base, limit), ("tuned", rates, ended))
     }
     is_watched = bool(tokens.validation or config.watch_prompts)
-    watched = WATCHED_TOKENS + checks * min(WATCHED_TOKENS, ended if asked else WATCHED_TOKENS)  # before and at each
+    at_a_check = min(WATCHED_TOKENS, ended) if asked else WATCHED_TOKENS
+    watched = is_watched * (WATCHED_TOKENS + checks * at_a_check)
     # A 4-bit base usually wants a second merge, into the weights as they were in training.
     merges = 2 if config.quantization.load_in_4bit else 1
     proven = tokens.validation[:PROVEN_ROWS] or [sum(row) for row in tokens.test[:PROVEN_ROWS]]
@@ -113,7 +114,7 @@ def durations(config: RunConfig, tokens: Tokens, rates: Rates) -> dict[str, floa
         "loading": rates.loading,
         "base answers": answers["base"],
         "training": tokens.seen(training) * rates.training,
-        "checks": checks * _passes(rates, batches, sum(tokens.validation)) + is_watched * watched * rates.watched_word,
+        "checks": checks * _passes(rates, batches, sum(tokens.validation)) + watched * rates.watched_word,
         "tuned answers": answers["tuned"],
         "merging": merges * (rates.merging + _passes(rates, len(proven), 2 * sum(proven))),
     }

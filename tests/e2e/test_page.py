@@ -107,9 +107,8 @@ def test_the_doctor_holds_the_start_until_its_fix_is_taken_which_can_be_undone(
     expect(page.locator("#undo")).to_be_disabled()
     page.locator("#mend").click()
     expect(page.locator("#facts")).to_contain_text("60 rows: 60 can be used")
-    expect(page.locator("#dataset_path input")).to_have_value(
-        re.compile("sums.jsonl$")
-    )  # and so is a run of them named
+    named = page.locator("#dataset_path input")  # and so is a run of them
+    expect(named).to_have_value(re.compile("sums.jsonl$"))
     page.locator("#undo").click()
     expect(page.locator("#facts")).to_contain_text("62 rows: 60 can be used")
     page.locator("#mend").click()
