@@ -35,8 +35,9 @@ def model_card(
         f"- Data: {data_name(config)}, {len(examples.train)} training rows, sha256 {examples.sha256[:16]}…",
         f"- {trained.steps} steps, LoRA rank {config.lora.r}, learning rate {config.training.learning_rate:g}, {precision(config)}",
         *([f"- It goes on from the adapter of {Path(config.adapter).name}."] if config.adapter else []),
+        f"- {trained.kept}",
         f"- {merge_sentence(proof)}",
-        "- Not for decisions that matter without a person who checks: it may be wrong.",
+        "- May be wrong: have a person review important decisions.",
         "",
     ]
     return "\n".join(lines) + (report_markdown(report).replace("# ", "## ", 1) if report else "")

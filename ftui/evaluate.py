@@ -6,7 +6,9 @@ models were made.
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 RESAMPLES = 2000
-SHORT_ANSWER = 64
+SHORT_ANSWER = 64  # tokens
+SENTENCE_WORDS = 6
+REPEATED = 0.5  # the share of different answers up to which they are a choice among a few
+CODE = re.compile(r"[{}\[\]()<>=;_|\\$]")
+SENTENCE_END = re.compile(r"[.!?…。！？]['\"”»)]*$")
 
 
 class Answers(NamedTuple):
@@ -114,10 +120,39 @@ def _expected(example: Example, encoding: Encoding) -> str:
 
 
 def _metric(asked: Sequence[Example], expected: Sequence[str], encoding: Encoding) -> str:
-    """exact_match where answers are short enough to be right or wrong; the loss on the expected answer otherwise."""
-    lengths = [len(encoding.tokenizer(answer_of({"content": text}))["input_ids"]) for text in expected]
+    """exact_match where an answer is right or wrong; the loss on the expected one where it could be worded otherwise."""
+    answers = [answer_of({"content": text}).strip() for text in expected]
+    lengths = [len(encoding.tokenizer(text)["input_ids"]) for text in answers]
     single_turn = all(sum(message["role"] == "assistant" for message in example.messages) == 1 for example in asked)
-    return "exact_match" if lengths and single_turn and fmean(lengths) <= SHORT_ANSWER else "loss"
+    short = bool(lengths) and fmean(lengths) <= SHORT_ANSWER
+    return "exact_match" if single_turn and short and not _is_free_text(answers) else "loss"
+
+
+def _is_free_text(answers: Sequence[str]) -> bool:
+    """Whether most answers are sentences, and not a few that come again and again."""
+    sentences = sum(map(_is_sentence, answers))
+    return 2 * sentences > len(answers) and len(set(answers)) > max(1, REPEATED * len(answers))
+
+
+def _is_sentence(answer: str) -> bool:
+    """Ends like one, or has as many words; neither JSON nor code."""
+    try:
+        json.loads(answer)
+        return False
+    except ValueError:
+        pass
+    words = len(re.findall(r"[^\W\d_]+|\d+", answer))
+    letters = len(re.findall(r"[\u3040-\u9fff\uac00-\ud7af\u0e00-\u0e7f]", answer))  # written without blanks
+    words = max(words, letters // 2)
+    is_long = words >= 3 if SENTENCE_END.search(answer) else words >= SENTENCE_WORDS
+    return is_long and not CODE.search(answer)
+
+
+def metric_sentence(report: dict[str, Any]) -> str:
+    """What the verdict rests on."""
+    if report["metric"] == "exact_match":
+        return "Judged by exact match: an answer here is right or wrong."
+    return "Judged by the loss on the expected answers: free text can be right in other words."
 
 
 def _scores(metric: str, expected: Sequence[str], answers: Answers) -> list[float]:
@@ -168,6 +203,7 @@ def report_markdown(report: dict[str, Any]) -> str:
         f"Difference in {report['metric']}: {difference['mean']:+.3f}, 95 % interval {difference['low']:+.3f} to "
         f"{difference['high']:+.3f}, over {report['rows']} held-out rows; greedy decoding.",
     ]
+    lines[-1] += f" {metric_sentence(report)} {report.get('kept', '')}".rstrip()
     if report["verdict"] == "too few rows":
         lines[-1] += f" These are too few rows to tell it from chance; it takes {FEWEST_ROWS}."
     return "\n".join(lines) + "\n"

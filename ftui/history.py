@@ -85,6 +85,11 @@ def line_of(run: Run) -> RunLine:
     )
 
 
+def kept_sentence(run: Run) -> str:
+    """Which step the adapter of a run is from; empty before it is saved."""
+    return next((event.data["kept"] for event in reversed(run.events()) if event.data.get("kept")), "")
+
+
 def data_name(config: RunConfig) -> str:
     """The rows of a run in words, without the folders of this machine."""
     return ", ".join(Path(path).name if Path(path).is_absolute() else path for path in config.dataset.paths)

@@ -23,9 +23,10 @@ from ftui.errors import UserError
 from ftui.evaluate import Answers, answer, compare, headline, report_markdown
 from ftui.examples import Example, Examples, encoding_of, prepare
 from ftui.failures import explain_failure
+from ftui.history import kept_sentence
 from ftui.models import check_tunable, config_of, load_model, model_folder, origin, ties_words
 from ftui.plan import Choice, Plan, plan_of
-from ftui.proof import merge_and_prove
+from ftui.proof import MERGE_FAILED, differs, merge_and_prove
 from ftui.ranks import ALONE, Ranks, is_lost_rank
 from ftui.replies import Reply
 from ftui.runs import Run, Stopped
@@ -168,7 +169,8 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
         trained = train(run, model, encoding, examples, Way(ranks, choice), saved)
     run.log(
         "message",
-        f"The adapter is saved: {trained.steps} steps.",
+        f"The adapter is saved. {trained.kept}",
+        kept=trained.kept,
         steps=trained.steps,
         train_loss=trained.train_loss,
         validation_loss=trained.validation_loss,
@@ -190,7 +192,10 @@ def _loop(run: Run, ranks: Ranks, saved: Callable[[], None]) -> None:
     with run.stage("merging", "Merging the adapter into the 16-bit base.", peak_memory=memory_peak()):
         proof = merge_and_prove(run, base_dir, tuned, examples)
     run.write("README.md", model_card(run, base_dir, examples, trained, report, proof))
-    run.end("done", headline(report) if report else NOT_COMPARED)
+    outcome = headline(report) if report else NOT_COMPARED
+    if differs(proof):
+        return run.end("done", f"{MERGE_FAILED} {outcome}", "error")
+    run.end("done", outcome)
 
 
 def _read(run: Run, ranks: Ranks) -> tuple[Path, Encoding, Examples]:
@@ -316,6 +321,8 @@ def _report(
     if run.stop_wanted:
         raise Stopped
     report = compare(encoding, test, {"zero_shot": before, "tuned": after}, run.config)
+    if name == report_name(None):
+        report["kept"] = kept_sentence(run)
     run.write(f"{name}.json", json.dumps(report, ensure_ascii=False, indent=1))
     run.write(f"{name}.md", report_markdown(report))
     run.log("message", headline(report))

@@ -134,6 +134,28 @@ def test_thoughts_before_an_answer_are_not_compared_and_a_call_is_as_it_is_writt
     assert limits[0] > len(tokenizer(right[0])["input_ids"])
 
 
+@pytest.mark.parametrize(
+    ("texts", "metric"),
+    [
+        ([f"Thank you, we will send order {n} to you today." for n in range(30)], "loss"),
+        ([f"Gracias por escribirnos sobre el pedido {n}" for n in range(30)], "loss"),
+        ([f"谢谢您的来信，我们今天会发送第{n}号订单。" for n in range(30)], "loss"),
+        ([f"{n} lamps" for n in range(30)], "exact_match"),
+        ([f'{{"name": "a lamp that is red and costs little money", "price": {n}}}' for n in range(30)], "exact_match"),
+        ([f"SELECT name FROM lamps WHERE price > {n} ORDER BY name" for n in range(30)], "exact_match"),
+        ([f"{'Yes' if n % 2 else 'No'}, we can do that for you." for n in range(30)], "exact_match"),
+        (["card_payment_fee_charged", "lost_or_stolen_card"] * 15, "exact_match"),
+    ],
+)
+def test_sentences_are_judged_by_their_loss_and_answers_that_are_right_or_wrong_exactly(
+    config, encoding, texts, metric
+):
+    rows = [asked(encoding, 1, text)[0] for text in texts]
+    report = compare(encoding, rows, {"zero_shot": answers(texts), "tuned": answers(texts)}, config)
+    assert report["metric"] == metric
+    assert ("Judged by exact match" in report_markdown(report)) == (metric == "exact_match")
+
+
 def test_conversations_of_several_turns_are_judged_by_their_loss(config, encoding):
     messages = [{"role": role, "content": "red"} for role in ("user", "assistant", "user", "assistant")]
     rows = [Example(row, messages, encoding.encode([messages])[0]) for row in range(25)]

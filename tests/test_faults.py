@@ -32,7 +32,7 @@ from ftui.loop import carry_out
 from ftui.runs import WORKING, Run, RunStore
 from ftui.train import complete_checkpoints
 from ftui.train.checkpoints import step_of
-from ftui.train.coach import advice
+from ftui.train.coach import advice, overfitting
 from ftui.train.reporter import Reporter
 from ftui.train.room import SHORTEST, Room, shorten_rows, split_rows
 from ftui.ui.train_tab.now import shown_run
@@ -655,12 +655,28 @@ def _dying(*arguments) -> None:
         ([3, 2, 1, 0.5] * 10, [1, 0.5, 0.4], None),
         ([1.0, 0.0, 0.0], [], "is zero"),
         ([2.0] * 40, [], "does not fall"),
-        ([1.0], [1, 0.5, 0.6, 0.7, 0.8], "risen three times"),
+        ([1.0], [1, 0.5, 0.6, 0.7, 0.8], "has not come back"),
+        ([1.0], [1, 0.5, 0.7, 0.6, 0.65], "has not come back"),
+        ([1.0], [1, 0.5, 0.6, 0.49, 0.5], None),
     ],
 )
 def test_the_coach_says_what_a_curve_shows_and_nothing_when_all_is_well(train, validation, words):
     said = advice(train, validation)
     assert [words in sentence for sentence in said] == ([True] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ([1.2, 0.8, 0.9], "lowest at step 2 (0.800) and rose to 0.900 by step 3"),
+        ([1.2, 0.8, 0.805], None),
+        ([1.2, 0.8], None),
+        ([], None),
+    ],
+)
+def test_overfitting_is_said_at_the_end_when_validation_rose_from_its_best(losses, said):
+    sentence = overfitting(list(enumerate(losses, 1)))
+    assert (sentence is None) if said is None else said in sentence
 
 
 def _ended(run: Run, seconds: float = 120) -> str:

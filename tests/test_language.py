@@ -344,7 +344,10 @@ def test_words_within_words_are_translated_and_what_is_no_word_of_the_core_stays
         f"{some_rows([0], 'line')}: 1 prompt in Spanish, 2 answers in French, while most are in English."
     ) == ("línea 1: 1 pregunta en español, 2 respuestas en francés, mientras la mayoría está en inglés.")
     assert said_in_spanish("rows.csv is not text but a riddle.") == "rows.csv is not text but a riddle."
-    assert said_in_spanish("The adapter is saved: 1,200 steps.") == "El adaptador está guardado: 1.200 pasos."
+    assert (
+        said_in_spanish("The adapter is saved. Kept: step 12 of 1,200, the best by validation.")
+        == "El adaptador está guardado. Se conserva: paso 12 de 1.200, el mejor en validación."
+    )
     assert said_in_spanish("1.6 hours") == "1,6 horas"
     assert said_in_spanish(
         "The data is larger than 2.5 GB in memory. Set a limit of rows, or split the file."

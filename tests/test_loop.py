@@ -452,3 +452,10 @@ def test_the_starter_learns_in_4_bit_and_its_whole_loop_ends_with_a_proof(starte
     assert proof["top1_agreement"] >= 0.9
     tried = [event.data["proof"]["validation_loss_merged"] for event in run.events() if "proof" in event.data]
     assert proof["validation_loss_merged"] == min(tried) < proof["validation_loss_adapter"] + 0.05
+
+
+def test_a_run_whose_merge_failed_its_check_ends_with_that(carried_out, monkeypatch):
+    monkeypatch.setattr("ftui.proof.LEAST_AGREEMENT", 1.1)
+    run = carried_out(quantization={"load_in_4bit": False}, training={"max_steps": 1})
+    last = run.events()[-1]
+    assert last.level == "error" and last.message.startswith("The merge failed its check")

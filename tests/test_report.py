@@ -4,10 +4,15 @@ import json
 import re
 from html import escape
 
+import gradio as gr
 import pytest
 
+from ftui.history import kept_sentence
+from ftui.proof import best_model
+from ftui.ui.chat_tab.chooser import Chooser
 from ftui.ui.language import Voice
 from ftui.ui.report import proof_html
+from ftui.ui.run_html import status_html
 
 
 def test_a_quick_check_claims_no_verdict_and_says_so(run_to_change):
@@ -43,6 +48,36 @@ def test_a_merge_that_could_not_be_proven_says_so_beside_the_report(run_to_chang
     run_to_change.write("proof.json", json.dumps({"base_weights": "original", "not_proven": why}))
     shown = proof_html(run_to_change, Voice.of(spanish))
     assert ("pero no comparado con lo entrenado" if spanish else "but not compared with what was trained") in shown
+
+
+def test_a_merge_that_differs_is_shown_as_failed_and_the_chat_takes_the_adapter(run_to_change):
+    with gr.Blocks():
+        chooser = Chooser()
+    assert best_model(run_to_change) == "merged" and "class='bad'" not in proof_html(run_to_change, Voice(None))
+    proof = run_to_change.read_json("proof.json")
+    for wrong in (
+        {"top1_agreement": 0.7},
+        {"max_abs_logit_difference": 14.0},
+        {"validation_loss_merged": 2 * proof["validation_loss_adapter"]},
+        {"validation_loss_merged": float("nan")},
+    ):
+        run_to_change.write("proof.json", json.dumps(proof | wrong))
+        assert best_model(run_to_change) == "adapter"
+        models = chooser.show({run_to_change.run_id: run_to_change}, run_to_change, None, Voice(None))[1]
+        assert models.value == "adapter" and any("failed" in label for label, _ in models.choices)
+        assert "<p class='bad'>Merged" in proof_html(run_to_change, Voice(None))
+        status = status_html(run_to_change, "done", run_to_change.events(), Voice(None))
+        assert "status done wrong" in status
+
+
+def test_a_run_says_which_step_its_adapter_is_from(run_to_change):
+    kept = kept_sentence(run_to_change)
+    assert kept.startswith("Kept: step ") and kept.endswith(" by validation.")
+    assert kept in (run_to_change.path / "README.md").read_text()
+    assert kept in (run_to_change.path / "report.md").read_text()
+    assert kept in status_html(run_to_change, "done", run_to_change.events(), Voice(None))
+    assert kept in proof_html(run_to_change, Voice(None))
+    assert any(kept in event.message for event in run_to_change.events())
 
 
 def test_the_page_and_the_card_say_the_verdict_and_the_merge_in_the_words_of_the_log(run_to_change):

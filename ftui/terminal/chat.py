@@ -27,6 +27,7 @@ def add_chat(commands: Commands) -> None:
 
 def chat(options: argparse.Namespace) -> Found | None:
     from ftui.chat import ChatSettings, Speaker, load_for_chat, stream_reply
+    from ftui.proof import best_model
     from ftui.runs import RunStore
     from ftui.settings import checked
     from ftui.train import checkpoint_at
@@ -37,7 +38,7 @@ def chat(options: argparse.Namespace) -> Found | None:
     checkpoint = None if options.checkpoint is None else checkpoint_at(run, options.checkpoint)
     if checkpoint and options.model not in (None, "adapter"):
         raise UserError("A checkpoint holds an adapter; leave --model out, or take it without --checkpoint.")
-    which = options.model or ("merged" if run.merged_dir.is_dir() and not checkpoint else "adapter")
+    which = options.model or ("adapter" if checkpoint else best_model(run))
     model, encoding = load_for_chat(Speaker(run, which, checkpoint))
 
     def reply(text: str, history: list[dict[str, Any]]) -> Found:

@@ -64,13 +64,22 @@ __all__ = [
 
 class Trained(NamedTuple):
     """`model`: base and adapter as trained, in eval mode; None where the ranks shared the base. `steps`: how many were done;
-    `stopped`: whether somebody asked; `validation_loss`: of this very adapter, where it was measured."""
+    `stopped`: whether somebody asked; `validation_loss`: of this very adapter, where it was measured; `kept_step`: where the
+    adapter is from."""
 
     model: PreTrainedModel | None
     steps: int
     stopped: bool
     train_loss: float | None
     validation_loss: float | None
+    kept_step: int
+    is_best: bool  # chosen by its validation loss
+
+    @property
+    def kept(self) -> str:
+        """Which step the adapter is from, as the log, the status, the card and the report say it."""
+        why = "the best by validation" if self.is_best else "the last one"
+        return f"Kept: step {self.kept_step} of {self.steps}, {why}."
 
 
 def train(
@@ -108,10 +117,12 @@ def train(
         return None
     trained = _save_adapter(run, encoding, trainer, adapter)
     left = None if ranks.share_base else trained
-    step, loss = trainer.state.global_step, trainer.state.best_metric
-    if not trainer.args.load_best_model_at_end:  # what is kept is what was learned last
-        loss = next((data["validation_loss"] for data in reversed(run.metrics()) if data["step"] == step), None)
-    return Trained(left, step, run.stop_wanted, reporter.train_loss, loss)
+    state = trainer.state
+    is_best = trainer.args.load_best_model_at_end and state.best_global_step is not None
+    step = state.best_global_step if is_best else state.global_step
+    loss = next((data["validation_loss"] for data in reversed(run.metrics()) if data["step"] == step), None)
+    loss = state.best_metric if is_best else loss
+    return Trained(left, state.global_step, run.stop_wanted, reporter.train_loss, loss, step, is_best)
 
 
 def _newest_for(ranks: Ranks, folder: Path) -> Path | None:

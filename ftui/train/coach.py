@@ -7,6 +7,7 @@ from collections.abc import Sequence
 ZERO = 1e-6
 FLAT_STEPS = 30
 RISES = 3
+NOISE = 1.01  # a rise by less is none
 
 
 def advice(train_losses: Sequence[float], validation_losses: Sequence[float]) -> list[str]:
@@ -37,12 +38,23 @@ def _flat(losses: Sequence[float]) -> str | None:
 
 
 def _rising(losses: Sequence[float]) -> str | None:
-    if len(losses) <= RISES:
-        return None
-    recent = losses[-RISES - 1 :]
-    if all(later > earlier for earlier, later in zip(recent, recent[1:], strict=False)):
+    best = min(losses, default=0)
+    if len(losses) > RISES and min(losses[-RISES:]) > NOISE * best:
         return (
-            "The validation loss has risen three times in a row: the model learns the rows by heart. "
+            "The validation loss has not come back to its best for three checks: the model overfits. "
             "The best checkpoint so far is kept; fewer epochs would do."
         )
     return None
+
+
+def overfitting(measured: Sequence[tuple[int, float]]) -> str | None:
+    """What a finished curve of validation losses by step says: whether it rose from its best to the end."""
+    if not measured:
+        return None
+    (best_step, best), (last_step, last) = min(measured, key=lambda point: point[1]), measured[-1]
+    if last <= NOISE * best:
+        return None
+    return (
+        f"Overfitting: the validation loss was lowest at step {best_step} ({best:.3f}) and rose to {last:.3f} by step "
+        f"{last_step}. Fewer epochs, or more different rows, would help."
+    )

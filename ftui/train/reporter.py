@@ -13,7 +13,7 @@ from ftui.errors import UserError
 from ftui.plan import WATCHED_TOKENS
 from ftui.replies import reply_to_all
 from ftui.runs import Run
-from ftui.train.coach import advice
+from ftui.train.coach import advice, overfitting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback, TrainerState
@@ -89,7 +89,18 @@ class Reporter:
         """Says what the curves show, each sentence once."""
         metrics = self.run.metrics()
         losses = [[m[name] for m in metrics if m.get(name) is not None] for name in ("loss", "validation_loss")]
-        for sentence in advice(*losses):
+        self._warn(advice(*losses))
+
+    def look_back(self) -> None:
+        """Says, after the last step, whether the run went on for too long."""
+        measured = [
+            (m["step"], m["validation_loss"]) for m in self.run.metrics() if m.get("validation_loss") is not None
+        ]
+        if sentence := overfitting(measured):
+            self._warn([sentence])
+
+    def _warn(self, sentences: list[str]) -> None:
+        for sentence in sentences:
             if sentence not in self._said:
                 self.run.log("message", sentence, "warning")
             self._said.add(sentence)
@@ -134,6 +145,7 @@ def callback_of(reporter: Reporter, saved: Callable[[], None] = lambda: None) ->
             saved()
 
         def on_train_end(self, args, state, control, **kwargs):
+            reporter.look_back()
             reporter.write_results()
 
     return Callback()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ftui.evaluate import headline, is_exact
-from ftui.proof import merge_sentence
+from ftui.evaluate import headline, is_exact, metric_sentence
+from ftui.proof import differs, merge_sentence
 from ftui.runs import Run
 from ftui.ui.language import Voice
 from ftui.ui.run_html import reply_html, short_html
@@ -24,8 +24,9 @@ def report_html(report: dict[str, Any], title: str, voice: Voice, proof: dict[st
     """One report: the verdict, the numbers of both systems, and the first answers beside each other."""
     base, tuned, difference = report["systems"]["zero_shot"], report["systems"]["tuned"], report["difference"]
     numbers = ""
+    is_judged_exactly = report["metric"] == "exact_match"
     for name, key, decimals in (("Loss", "loss", 3), ("exact matches", "exact_match", 0)):
-        if base[key] is not None:
+        if base[key] is not None and (key == "loss" or is_judged_exactly):
             cells = [
                 f"{value:.0%}" if key == "exact_match" else voice.number(value, decimals)
                 for value in (base[key], tuned[key])
@@ -37,19 +38,21 @@ def report_html(report: dict[str, Any], title: str, voice: Voice, proof: dict[st
         rows=report["rows"],
     )
     spread = _spread(report["metric"], difference, voice)
+    judged, kept = voice.known(metric_sentence(report)), voice.known(report.get("kept", ""))
     merged = voice.known(merge_sentence(proof)) if proof else ""
     head = "".join(f"<th scope='col'>{escape(voice(name))}</th>" for name in ("Question", "Expected", "Base", "Tuned"))
-    examples = sorted(report["examples"], key=_is_right)  # the mistakes first
-    rows = "".join(_proof_row(example, voice) for example in examples[:SHOWN_ROWS])
+    examples = sorted(report["examples"], key=_is_right) if is_judged_exactly else report["examples"]  # mistakes first
+    rows = "".join(_proof_row(example, voice, is_judged_exactly) for example in examples[:SHOWN_ROWS])
     shown = voice("{shown} of {of} rows are shown.", shown=min(SHOWN_ROWS, len(examples)), of=len(examples))
     wrong = sum(not _is_right(example) for example in examples)
-    if report["metric"] == "exact_match" and wrong:
+    if is_judged_exactly and wrong:
         mistakes = "{wrong} of {of} tuned answers are not exactly as expected; they come first."
         shown = f"{voice(mistakes, wrong=wrong, of=len(examples))} {shown}"
     told = f"<p class='quiet'>{escape(shown)}</p><table class='grid stacks'><tr>{head}</tr>{rows}</table>"
     return (
         f"<div class='card'><h3>{escape(title)}</h3><p class='verdict'>{escape(voice.known(headline(report)))}</p>{table}"
-        f"<p class='quiet'>{escape(basis)} {escape(spread)}</p><p class='quiet'>{escape(merged)}</p>"
+        f"<p class='quiet'>{escape(judged)} {escape(basis)} {escape(spread)}</p><p class='quiet'>{escape(kept)}</p>"
+        f"<p class='{'bad' if differs(proof) else 'quiet'}'>{escape(merged)}</p>"
         f"{told if examples else ''}</div>"
     )
 
@@ -67,8 +70,8 @@ def _is_right(example: dict[str, Any]) -> bool:
     return is_exact(example["tuned"], example["expected"])
 
 
-def _proof_row(example: dict[str, Any], voice: Voice) -> str:
-    right = "right" if _is_right(example) else "wrong"
+def _proof_row(example: dict[str, Any], voice: Voice, is_judged_exactly: bool) -> str:
+    right = "" if not is_judged_exactly else "right" if _is_right(example) else "wrong"
     cells = ""
     for name, key, mark in (("Expected", "expected", ""), ("Base", "zero_shot", ""), ("Tuned", "tuned", right)):
         cells += f"<td class='{mark}' data-label='{escape(voice(name))}'>{reply_html(example[key], 200, voice)}</td>"

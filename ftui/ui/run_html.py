@@ -7,7 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ftui.history import created, data_name
+from ftui.history import created, data_name, kept_sentence
+from ftui.proof import differs
 from ftui.runs import ENDED, WORKING, Event, Run
 from ftui.ui.language import Voice
 from ftui.ui.plots import curve, plot_html
@@ -35,7 +36,9 @@ def status_html(run: Run, state: str, events: list[Event], voice: Voice, before:
     """The phase in words, a bar, and the latest numbers as text; and how the run ended that was `before` it."""
     measured = run.metrics()
     last = measured[-1] if measured else None
-    sentence = voice.known(next((event.message for event in reversed(events) if event.type == "state"), ""))
+    ended = next((event for event in reversed(events) if event.type == "state"), None)
+    sentence = voice.known(ended.message if ended else "")
+    kind = "done wrong" if state == "done" and differs(run.read_json("proof.json")) else state
     if state == "interrupted" and run.written_state in WORKING:  # nobody could write down why
         sentence = voice("The process that worked on this run ended. What it saved is kept.")
     if run.stop_wanted and state in WORKING:
@@ -60,11 +63,13 @@ def status_html(run: Run, state: str, events: list[Event], voice: Voice, before:
             if value is not None:
                 facts.append(voice(words, loss=voice.number(value, 3)))
     share = 1.0 if state == "done" else share
+    if state in ENDED and (kept := kept_sentence(run)):
+        facts.append(voice.known(kept))
     if state == "done" and (compared := _planned_beside_actual(events, measured, voice)):
         facts.append(compared)
     bar = f"<progress max='1' value='{share:.3f}' aria-label='{escape(voice('Training'))}'></progress>"
     return (
-        f"<div class='card status {state}'><p class='phase' role='status' aria-live='polite'><b>{escape(voice(PHASES[state]))}</b> "
+        f"<div class='card status {kind}'><p class='phase' role='status' aria-live='polite'><b>{escape(voice(PHASES[state]))}</b> "
         f"<span>{escape(sentence)}</span></p>{bar}<p class='numbers'>{' · '.join(map(escape, facts))}</p>"
         f"<p class='quiet'>{escape(run.run_id)} · {escape(voice.known(run.base_model))}</p>{_ended_html(before, voice) if before else ''}</div>"
     )

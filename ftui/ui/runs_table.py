@@ -220,7 +220,7 @@ def differences_html(lines: Sequence[RunLine], runs: Sequence[Run], voice: Voice
 
 def _exact(run: Run) -> str:
     report = run.read_json("report.json")
-    share = report["systems"]["tuned"]["exact_match"] if report else None
+    share = report["systems"]["tuned"]["exact_match"] if report and report["metric"] == "exact_match" else None
     return "–" if share is None else f"{share:.0%}"
 
 

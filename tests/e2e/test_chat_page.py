@@ -101,7 +101,7 @@ def test_what_is_written_while_a_model_answers_is_not_lost_in_this_browser_nor_i
 
 
 def test_every_reply_says_which_model_of_which_run_it_is_from(page: Page) -> None:
-    talk, models = chatting(page).locator("#conversation"), ["merged", "untouched base", "checkpoint of step 3"]
+    talk, models = chatting(page).locator("#conversation"), ["Fine-tuned (merged)", "Original", "checkpoint of step 3"]
     for model in models:
         page.get_by_label(model, exact=True).check()
         send(page, f"Ask the {model}.")

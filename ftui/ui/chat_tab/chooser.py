@@ -8,6 +8,7 @@ import gradio as gr
 
 from ftui.chat import ChatSettings, Speaker
 from ftui.errors import UserError
+from ftui.proof import best_model, differs
 from ftui.runs import ENDED, Run, RunStore
 from ftui.train import checkpoint_at, complete_checkpoints, step_of
 from ftui.ui.fieldset import fieldset
@@ -16,7 +17,7 @@ from ftui.ui.run_html import run_title
 
 MOST_COLUMNS = 4
 AT_STEP = "step "  # a checkpoint among the models to choose from
-MODELS = {"merged": "merged", "adapter": "adapter on its base", "base": "untouched base"}
+MODELS = {"merged": "Fine-tuned (merged)", "adapter": "Fine-tuned (adapter)", "base": "Original"}
 
 
 class Chooser:
@@ -89,8 +90,11 @@ def _models(run: Run, voice: Voice) -> dict[str, str]:
     """The models of a run that are there, the best first, with their labels."""
     there = {"merged": run.merged_dir.is_dir(), "adapter": run.adapter_dir.is_dir()}
     steps = map(step_of, complete_checkpoints(run.checkpoints_dir))
-    found = [*(key for key in MODELS if there.get(key)), *(f"{AT_STEP}{step}" for step in steps), "base"]
-    return {which: label_of(which, voice) for which in found}
+    trained = sorted((key for key in MODELS if there.get(key)), key=lambda key: key != best_model(run))
+    found = {which: label_of(which, voice) for which in (*trained, *(f"{AT_STEP}{step}" for step in steps), "base")}
+    if there["merged"] and differs(run.read_json("proof.json")):
+        found["merged"] = voice("Fine-tuned (merged, failed its check)")
+    return found
 
 
 def label_of(which: str, voice: Voice) -> str:

@@ -221,9 +221,10 @@ PAGE = {
     # chat
     "Run": "Entrenamiento",
     "Which model": "Qué modelo",
-    "merged": "fusionado",
-    "adapter on its base": "adaptador sobre su base",
-    "untouched base": "base sin tocar",
+    "Fine-tuned (merged)": "Afinado (fusionado)",
+    "Fine-tuned (merged, failed its check)": "Afinado (fusionado; no superó la comprobación)",
+    "Fine-tuned (adapter)": "Afinado (adaptador)",
+    "Original": "Modelo original",
     "System prompt": "Instrucción de sistema",
     "Remember the conversation": "Recordar la conversación",
     "Off for tasks that were trained row by row.": "Desactivado en tareas entrenadas fila a fila.",
