@@ -13,6 +13,7 @@ from ftui.background import BackgroundTrainer
 from ftui.chat import ChatModel
 from ftui.config import RunConfig
 from ftui.runs import RunStore
+from ftui.ui.blocks import Blocks
 from ftui.ui.chat_tab import chat_tab
 from ftui.ui.data_tab import data_tab
 from ftui.ui.draft import Draft
@@ -44,7 +45,7 @@ def build_studio(
 ) -> gr.Blocks:
     """The whole page. What all sessions share comes in as arguments; the form itself is each session's state."""
     first, preview = RunConfig.load("starter"), Preview()
-    with gr.Blocks(title="ftui", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as studio:
+    with Blocks(title="ftui", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as studio:
         kept = gr.BrowserState(None, storage_key="ftui-form", secret="ftui")  # in a hidden tab it would come too late
         length, drawn_later = how_long(), settings(first)  # the Data tab reads and sets them, the Train tab draws them
         _masthead()

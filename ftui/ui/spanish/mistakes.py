@@ -1,6 +1,7 @@
 """What is wrong with settings, in Spanish."""
 
 MISTAKES = {
+    "Only files that were uploaded to this page can be used here.": "Aquí solo se pueden usar archivos subidos a esta página.",
     "{key}: is missing.": "{key}: falta.",
     "{key}: there is no such key.{more}": "{key}: no existe esa clave.{more}",
     "Did you mean {close}?": "¿Querías decir {close}?",
